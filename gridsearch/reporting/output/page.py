@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.findings.study_findings import find
-from gridsearch.reporting.output import pareto_table
+from gridsearch.reporting.output import effects_table, pareto_table
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.figure_data import as_script_json
 from gridsearch.reporting.output.fold_table import fold_table
@@ -33,7 +33,7 @@ from gridsearch.reporting.output.page_tables import (
 )
 from gridsearch.reporting.output.report_parts import parts_list
 from gridsearch.reporting.output.trial_table import TrialColumns
-from gridsearch.reporting.ranking.effects import Decomposition, decompose
+from gridsearch.reporting.ranking.effects import decompose
 from gridsearch.reporting.ranking.pareto import front_words
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import NOTHING, metric_name, printable, show_metric, show_value
@@ -180,8 +180,8 @@ def render_page(
         points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.listed)),
         trials=long_table("trials", columns.headings, trial_rows, of=len(data.trials)),
         losses=losses(data, shown),
-        effects=_effects(ranking, decomposition),
-        effects_method=_effects_method(decomposition),
+        effects=effects_table.rows(ranking, decomposition),
+        effects_method=effects_table.method(decomposition),
         recipe=_recipe(data),
         commands=[printable(c) for c in data.commands],
         environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
@@ -322,58 +322,6 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
         ("time", time_spent(data)),
     ]
     return facts
-
-
-EFFECTS_EXACT: Final = (
-    "Share of the variance over all trials that each axis, and each pair of axes beyond its two axes, explains. Exact: "
-    "the points with a result are a complete grid."
-)
-EFFECTS_FITTED: Final = (
-    "Share of the variance over all trials that each axis, and each pair of axes, explains beyond all others. By least "
-    "squares, since the grid has holes or uneven seeds."
-)
-EFFECTS_TOGETHER: Final = (
-    "The grid ties axes to each other (paired values, holes): {share} of the variance is confounded, explained by "
-    "several together and by none alone."
-)
-EFFECTS_OVERLAP: Final = (
-    "The holes tie axes to each other, so that these shares are confounded: they overlap, each is the most that "
-    "there is to its name, and they do not add up."
-)
-MOST_EFFECTS: Final = 12
-SEEN_SHARE: Final = 0.0005
-"""A share below it is shown as 0.0 %."""
-
-
-def _effects_method(decomposition: Decomposition) -> str:
-    """Return what the shares are, and which of it is confounded where some is."""
-    if decomposition.exact:
-        return EFFECTS_EXACT
-    confounded = decomposition.confounded_share
-    if confounded < -SEEN_SHARE:
-        return f"{EFFECTS_FITTED} {EFFECTS_OVERLAP}"
-    if confounded > SEEN_SHARE:
-        return f"{EFFECTS_FITTED} {EFFECTS_TOGETHER.format(share=f'{100 * confounded:.1f} %')}"
-    return EFFECTS_FITTED
-
-
-def _effects(ranking: Ranking, decomposition: Decomposition) -> list[tuple[str, str]]:
-    residual = decomposition.residual_share
-    if residual is None or len(ranking.varying) < 2:  # one axis explains all by itself
-        return []
-    shown, hidden = decomposition.effects[:MOST_EFFECTS], decomposition.effects[MOST_EFFECTS:]
-    confounded = decomposition.confounded_share
-    most = "up to " if confounded < -SEEN_SHARE else ""
-    rows = [
-        (" \u00d7 ".join(printable(a) for a in e.axis.split(",")), f"{most}{100 * e.share:.1f} %")
-        for e in shown
-    ]
-    if confounded > SEEN_SHARE:
-        rows.append(("confounded", f"{100 * confounded:.1f} %"))
-    if most:
-        return [*rows, ("no axis or pair", f"{100 * residual:.1f} %")]
-    rest = residual + sum(e.share for e in hidden)
-    return [*rows, ("everything else", f"{100 * max(0.0, rest):.1f} %")]
 
 
 def _recipe(data: StudyData) -> list[tuple[str, str]]:
