@@ -63,7 +63,7 @@ def _side(side: Side, *, of: int, folder: Path, axes: Sequence[str]) -> dict[str
         return None
     if found["confusion"] is not None:
         found["confusion"]["of"] = f"{printable(data.name)}: {whose(ranking)}"
-    name = f"{printable(data.name)}: {show_params(shown_params(side.winner, axes), limit=160)}"
+    name = f"{printable(data.name)}: {winner_words(side, axes)}"
     return found | {"label": name, "suffix": suffix_of(data.name), "address": _address(side, folder)}
 
 
@@ -80,6 +80,11 @@ def shown_params(point: RankedPoint, axes: Sequence[str]) -> dict[str, Value]:
     if isinstance(val := params.get("val"), float):
         params["val"] = float(f"{val:.4g}")
     return params
+
+
+def winner_words(side: Side, axes: Sequence[str]) -> str:
+    """Return a winner's values of some axes, in words."""
+    return show_params(shown_params(side.winner, axes), limit=160)
 
 
 def trials_of(sides: Sequence[Side]) -> tuple[Table, int]:

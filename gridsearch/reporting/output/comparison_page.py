@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from gridsearch import files
 from gridsearch.errors import GridsearchError
 from gridsearch.reporting.figures.pictures import Pictures
-from gridsearch.reporting.output.comparison_data import TRIALS_FILE, drawn_sides, shown_params, trials_of
+from gridsearch.reporting.output.comparison_data import TRIALS_FILE, drawn_sides, trials_of, winner_words
+from gridsearch.reporting.output.comparison_figures import draw
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
@@ -21,13 +22,7 @@ from gridsearch.reporting.ranking.comparison import (
     varying,
 )
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.stats.predictions import (
-    MOST_KEPT,
-    confusion_matrix,
-    describe_pairs,
-    kept,
-    most_confused,
-)
+from gridsearch.reporting.stats.predictions import MOST_KEPT, kept
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.text import NOTHING, listed, metric_name, plural, printable, show_params
 
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
     from gridsearch.reporting.ranking.winner_differences import Difference, Side
 
 MOST_SHARED: Final = 200
-MOST_PAIRS: Final = 5
 MOST_STILL: Final = 500_000
 """Bytes of drawings that the page carries as such, to stay below 2 MB with 200 trials of each of five studies."""
 
@@ -84,7 +78,7 @@ def write_comparison(
     ]
     comparison = compare(sides)
     found = Pictures()
-    mistakes = _draw(found, comparison)
+    mistakes = draw(found, comparison)
     pixels = None if images is None else _pixels(comparison.sides[0], images)
     drawn = drawn_sides(comparison.sides, folder=folder, pixels=pixels)
     contents = {files.COMPARISON: json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
@@ -195,7 +189,7 @@ def _lead(comparison: Comparison) -> list[str]:
     first, metric = comparison.sides[0], comparison.sides[0].data.metric
     axes = varying(comparison.sides)
     won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
-    words = f"The winner of {printable(first.data.name)}, {_winner_words(first, axes)}, has the best {won}"
+    words = f"The winner of {printable(first.data.name)}, {winner_words(first, axes)}, has the best {won}"
     means = [side.winner.mean or 0.0 for side in comparison.sides]
     gaps = zip(comparison.differences, means[1:], strict=True)
     return [words, *(_difference_words(gap, metric, means[0], own) for gap, own in gaps)]
@@ -242,10 +236,6 @@ def _digits(sides: Sequence[Side], metric: str, others: Sequence[float] = ()) ->
     return Digits.of(means, metric, spreads=[w.spread for w in winners])
 
 
-def _winner_words(side: Side, axes: Sequence[str]) -> str:
-    return show_params(shown_params(side.winner, axes), limit=160)
-
-
 def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list[Column], list[Row]]:
     """Return the table of winners; a narrow one leaves to the words above it how far they are apart."""
     sides, axes = comparison.sides, varying(comparison.sides)
@@ -272,7 +262,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
             *([str(place)] if ranked else []),
             printable(side.data.name),
             *([] if len({s.data.dataset for s in sides}) == 1 else [printable(side.data.dataset, 60)]),
-            _winner_words(side, axes),
+            winner_words(side, axes),
             str(winner.n),
             result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
             show_interval(winner, _digits(sides, metric)) or NOTHING,
@@ -350,68 +340,3 @@ def _cautions(comparison: Comparison) -> list[str]:
         if left:
             found.append(f"{printable(side.data.name)} is not finished: {plural(left, 'trial')} to come.")
     return found
-
-
-def _draw(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[str]]]:
-    """Draw what the page shows; return each winner's commonest mistakes in words."""
-    from gridsearch.reporting.figures.curves import winners_figure
-    from gridsearch.reporting.figures.heatmap import heatmap_figures
-    from gridsearch.reporting.figures.scale import common_scale
-
-    sides, axes = comparison.sides, varying(comparison.sides)
-    names = [printable(s.data.name) for s in sides]
-    found.add(
-        "curves",
-        winners_figure(
-            [(s.data, s.winner, f"{n}: {_winner_words(s, axes)}") for s, n in zip(sides, names, strict=True)]
-        ),
-        title="Learning curves of the winners",
-        alt=f"Loss and accuracy by epoch of the winners of {listed(names)}.",
-    )
-    one = len({(s.data.metric, s.data.direction) for s in sides}) == 1
-    scale = common_scale([s.ranking for s in sides]) if one else None
-    for side, name in zip(sides, names, strict=True):
-        for stem, figure in heatmap_figures(side.data, ranking=side.ranking, scale=scale).items():
-            alt = f"{metric_name(side.data.metric).capitalize()} over the grid of {name}."
-            found.add(f"{stem}-{side.data.name}", figure, title=name, alt=alt)
-    return _draw_confusions(found, sides, names)
-
-
-def _draw_confusions(
-    found: Pictures, sides: Sequence[Side], names: Sequence[str]
-) -> list[tuple[str, Sequence[str]]]:
-    from gridsearch.reporting.figures.confusion import confusion_figure, confusions_figure
-
-    there: list[tuple[str, Side, Any]] = []
-    for side, name in zip(sides, names, strict=True):
-        if not side.data.kind.classifies:  # nobody expects one
-            continue
-        stored = side.stored_predictions()
-        if stored is None:
-            found.notes.append(f"The winner of {name} has no usable predictions, so no confusion matrix.")
-        else:
-            there.append((name, side, confusion_matrix(stored)))
-    alike = len({(m.shape, s.class_names) for _, s, m in there}) == 1
-    if alike and len(there) > 1:
-        figure = confusions_figure(
-            [m for _, _, m in there],
-            titles=[f"{n}: trial {s.ranking.best_trial.number}" for n, s, _ in there if s.ranking.best_trial],
-            class_names=there[0][1].class_names,
-            title="Confusion matrices of the winners",
-        )
-        alt = f"Confusion matrices of the winners of {listed([n for n, _, _ in there])}: rows true, columns predicted."
-        found.add("confusion", figure, title="Confusion matrices", alt=alt)
-    else:
-        for name, side, matrix in there:
-            figure = confusion_figure(
-                matrix, class_names=side.class_names, title=f"Confusion matrix of the winner of {name}"
-            )
-            alt = f"Confusion matrix of the winner of {name}: rows true, columns predicted."
-            found.add(f"confusion-{side.data.name}", figure, title=f"Confusion matrix: {name}", alt=alt)
-        if len(there) > 1:
-            found.notes.append("The studies' classes differ, so each matrix stands by itself.")
-    return [
-        (name, describe_pairs(most_confused(matrix, side.class_names, limit=MOST_PAIRS)))
-        for name, side, matrix in there
-        if matrix.sum() > matrix.trace()
-    ]
