@@ -14,7 +14,8 @@ from .messages import (
 )
 from .opening import open_store as open_store, store_exists as store_exists, store_facts as store_facts
 from .pruners import PruningStudy as PruningStudy
-from .run_store import RunOf as RunOf, RunStore as RunStore
+from .run_of import RunOf as RunOf
+from .run_store import RunStore as RunStore
 from .runner_identity import RunnerIdentity as RunnerIdentity
 from .spool_replay import take_in as take_in, waiting as waiting
 from .store import Store as Store

@@ -13,7 +13,6 @@ five seconds.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from gridsearch.errors import StoreUnreachable, unwritable
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialResumed
     from gridsearch.store.messages import Reclaimed, RunnerAtWork, TrialCurve
+    from gridsearch.store.run_of import RunOf
     from gridsearch.store.runner_identity import RunnerIdentity
 
 T = TypeVar("T")
@@ -55,29 +55,6 @@ between two heartbeats: its runner waited as we did."""
 
 _STEP_SECONDS = 5.0
 """By so much the store's clock must run ahead of the monotonic one to count as set forward."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOf:
-    """The run that uses a store.
-
-    Attributes:
-        study: the study's name.
-        study_id: its ledger id.
-        owner: who claims.
-        lease: seconds that a claim holds without a heartbeat.
-        patience: seconds that the store may be away.
-        warn: is called with what may not be as the user thinks.
-        say: is called with what is worth a line.
-    """
-
-    study: str
-    study_id: int
-    owner: RunnerIdentity
-    lease: float
-    patience: float
-    warn: Callable[[str], None]
-    say: Callable[[str], None]
 
 
 class RunStore(Store):
