@@ -12,18 +12,26 @@
 #define COPIES(r) r, r, r, r, r, r, r, r, r, r, r, r, r, r, r, r
 #define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define LOWER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif V == 8
 #define COPIES(r) r, r, r, r, r, r, r, r
 #define EVEN 0, 2, 4, 6, 8, 10, 12, 14
 #define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define LOWER 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER 4, 12, 5, 13, 6, 14, 7, 15
 #elif V == 4
 #define COPIES(r) r, r, r, r
 #define EVEN 0, 2, 4, 6
 #define ODD 1, 3, 5, 7
+#define LOWER 0, 4, 1, 5
+#define UPPER 2, 6, 3, 7
 #else
 #define COPIES(r) r, r
 #define EVEN 0, 2
 #define ODD 1, 3
+#define LOWER 0, 2
+#define UPPER 1, 3
 #endif
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

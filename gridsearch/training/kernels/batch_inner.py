@@ -26,6 +26,16 @@ from gridsearch.training.kernels.convolution_tables import (
     tables,
 )
 from gridsearch.training.kernels.map_means import MapMeans
+from gridsearch.training.kernels.minimal_filtering import (
+    FORWARD,
+    INPUT,
+    WEIGHTS,
+    fits,
+    gradient_sizes,
+    patch_tables,
+    patches_of,
+    product_sizes,
+)
 from gridsearch.training.kernels.op import Layout, vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -40,7 +50,7 @@ from gridsearch.training.kernels.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from gridsearch.training.kernels.stages import Shape, Stage
 
@@ -71,7 +81,7 @@ class _Shapes(ctypes.Structure):
         *((n, _PAIR) for n in ("kernel", "step", "padding", "dilation")),
         *((n, _INT) for n in ("groups", "merged", "chunk", "span")),
         *((n, _PAIR) for n in ("whole", "first")),
-        *((n, _INT) for n in ("gradient_channels", "narrows")),
+        *((n, _INT) for n in ("gradient_channels", "narrows", "patches", "point_inputs")),
         *((n, Product) for n in ("sums", "data")),
         ("pool", _Pool * 2),
         *((n, _INT) for n in ("normalizes", "affine")),
@@ -156,10 +166,18 @@ class MapStages:
     output = Layout.BATCH_INNER
 
     def __init__(
-        self, run: MapRun, shape: Shape, dtype: torch.dtype, library: ctypes.CDLL, *, bf16: bool
+        self,
+        run: MapRun,
+        shape: Shape,
+        dtype: torch.dtype,
+        library: ctypes.CDLL,
+        *,
+        bf16: bool,
+        filtered: Collection[str],
     ) -> None:
         self.library = library
         self._bf16 = bf16
+        self._filtered = filtered
         self.inputs = (Layout.BATCH_INNER,) * (1 if run.add is None else 2)
         self._tables: list[Tables] = []
         self._shapes = self._fill(run, shape, vector_numbers(dtype) * dtype.itemsize)
@@ -207,10 +225,13 @@ class MapStages:
         sizes = (s.height, s.width), (s.rows, s.columns)
         by_channel = 1 < conv.groups == conv.channels == conv.outputs  # depthwise.h, which knows no tiles
         how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))
-        for name, side_of, read, written, size in (
-            ("sums", forward_side, s.channels, s.outputs, sizes[1]),
-            ("data", backward_side, s.outputs, s.channels, sizes[0]),
+        for name, computed, side_of, read, written, size in (
+            ("sums", FORWARD, forward_side, s.channels, s.outputs, sizes[1]),
+            ("data", INPUT, backward_side, s.outputs, s.channels, sizes[0]),
         ):
+            if computed in self._filtered:
+                self._fill_filtered(s, name, read, written, size, vector_bytes)
+                continue
             own = read // conv.groups
             narrows = self._bf16 and own > 1
             words = conv.groups * -(-own // 2) if narrows else read
@@ -229,10 +250,34 @@ class MapStages:
             )
             self._tables.append(found)
             setattr(s, name, found.product(narrows=narrows))
+        if WEIGHTS in self._filtered:
+            s.patches, s.point_inputs = gradient_sizes(
+                patches_of(sizes[1]),
+                s.channels,
+                s.outputs,
+                inputs_of=function(self.library.point_inputs, _INT, _INT),
+                vector_bytes=vector_bytes,
+            )
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
         s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS and not by_channel)
         s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
         s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
+
+    def _fill_filtered(
+        self, s: _Shapes, name: str, read: int, written: int, size: tuple[int, int], vector_bytes: int
+    ) -> None:
+        count = patches_of(size)
+        sizes = product_sizes(
+            count,
+            read,
+            written,
+            pixels_of=self._tile_pixels,
+            most_channels=_MOST_CHANNELS,
+            vector_bytes=vector_bytes,
+        )
+        found = patch_tables(sizes, count, read, written, self._tile_pixels(sizes.channels))
+        self._tables.append(found)
+        setattr(s, name, found.product(narrows=False))
 
     def _tile_pixels(self, channels: int) -> int:
         return function(self.library.tile_pixels, _INT, _INT)(channels)
@@ -287,7 +332,12 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def cover(
-    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, *, bf16: bool = False
+    stages: Sequence[Stage],
+    shape: Shape,
+    dtype: torch.dtype,
+    *,
+    bf16: bool = False,
+    filtered: Collection[str] = (),
 ) -> tuple[MapStages | MapMeans, int] | None:
     """Return the operation for the longest run of stages at the beginning, and how many it takes; None for none.
 
@@ -296,6 +346,7 @@ def cover(
         shape: [C, H, W] of one image that comes in, or [F], which are maps of one pixel.
         dtype: of the weights.
         bf16: convolutions multiply bfloat16 and add in single precision; all else is as without.
+        filtered: passes of a convolution that `can_filter` which are computed by minimal filtering.
     """
     shape = shape if len(shape) == _MAP_SIDES else (*shape, 1, 1)
     if stages and isinstance(stages[0], AvgPool | GlobalMean):
@@ -305,7 +356,14 @@ def cover(
     library = _library(dtype) if count else None
     if library is None or (bf16 and not multiplies_bfloat16()):
         return None
-    return MapStages(run, shape, dtype, library, bf16=bf16), count
+    return MapStages(run, shape, dtype, library, bf16=bf16, filtered=filtered), count
+
+
+def can_filter(conv: Conv, shape: Shape) -> bool:
+    """Whether a convolution of maps [C, H, W] can be computed by minimal filtering."""
+    _, height, width = shape
+    _, rows, columns = shape_after(conv, shape)
+    return fits(conv) and _cropped(conv, (height, width), (rows, columns))[0] == conv
 
 
 @functools.cache

@@ -32,6 +32,7 @@ struct product { /* all tables of one product */
   const int32_t *strips; /* first tile of each strip of rows */
   const struct run *runs;
   int64_t strip_count, channels, narrows; /* channels of a tile; whether bfloat16 is multiplied */
+  int64_t patches;       /* at a time in winograd.h; 0 where that is not used */
 };
 
 #define TILE_SUMS(KIND, CHANNELS, PIXELS)                                                                            \

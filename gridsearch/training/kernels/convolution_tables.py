@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-_MOST_PIXELS = 12  # of a tile, as in convolution.h
+MOST_PIXELS = 12
+"""Of a tile, as in convolution.h."""
 _CACHE = 256 * 1024  # bytes of a map that a strip of rows may read again for each tile of channels
 
 
@@ -49,7 +50,7 @@ class Product(ctypes.Structure):
 
     _fields_ = (
         *((name, POINTER) for name in ("tiles", "strips", "runs")),
-        *((name, ctypes.c_int64) for name in ("strip_count", "channels", "narrows")),
+        *((name, ctypes.c_int64) for name in ("strip_count", "channels", "narrows", "patches")),
     )
 
 
@@ -62,12 +63,14 @@ class Tables:
         strips: int32 [strips + 1].
         runs: int32 [runs, 3].
         channels: of a tile.
+        patches: at a time, for minimal filtering; 0 for sums tap by tap.
     """
 
     tiles: np.ndarray
     strips: np.ndarray
     runs: np.ndarray
     channels: int
+    patches: int = 0
 
     def product(self, *, narrows: bool) -> Product:
         """Return what C reads; it is valid as long as this is there.
@@ -76,7 +79,7 @@ class Tables:
             narrows: bfloat16 is multiplied.
         """
         addresses = (table.ctypes.data for table in (self.tiles, self.strips, self.runs))
-        return Product(*addresses, len(self.strips) - 1, self.channels, int(narrows))
+        return Product(*addresses, len(self.strips) - 1, self.channels, int(narrows), self.patches)
 
 
 def forward_side(size: int, out: int, taps: int, step: int, padding: int, dilation: int) -> Side:
@@ -147,7 +150,7 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
                 runs += new
             for first in range(0, len(members), pixels):
                 some = members[first : first + pixels]
-                some += [some[-1]] * (_MOST_PIXELS - len(some))
+                some += [some[-1]] * (MOST_PIXELS - len(some))
                 begins = [
                     (_first(rows.places[y]) * columns.size + _first(columns.places[x])) * read
                     for y, x in some

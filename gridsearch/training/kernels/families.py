@@ -1,7 +1,7 @@
 """All operations that a plan can be made of, and which of them a run of stages gets where there are two.
 
 Stands between the families of operations, each with its C sources, and a step plan.  Where a formula says that both
-forms are near each other, this machine measures them, once for each shape (`choices`).
+forms are near each other, this machine measures them, once for each shape (`choices`); `filtered_passes` likewise.
 
 Shapes: C/O channels in and out, H/W height and width.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels import batch_inner, compiler, pooled, small_ops
 from gridsearch.training.kernels.choices import kept_choice
+from gridsearch.training.kernels.filtered_passes import filtered_passes
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.op_timing import passes
 from gridsearch.training.kernels.stages import Conv, MaxPool, shape_after
@@ -61,7 +62,14 @@ def cover(
             found[0], run, shape, dtype, images, input_grad=input_grad, bf16=bf16
         ):
             return found
-    return batch_inner.cover(stages, shape, dtype, bf16=bf16)
+    return _inner(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
+
+
+def _inner(
+    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, images: int, *, input_grad: bool, bf16: bool
+) -> tuple[Op, int] | None:
+    filtered = filtered_passes(stages, shape, dtype, images=images, input_grad=input_grad, bf16=bf16)
+    return batch_inner.cover(stages, shape, dtype, bf16=bf16, filtered=filtered)
 
 
 def _takes_pooled(
@@ -77,7 +85,7 @@ def _takes_pooled(
     """Whether stages get the form with vectors of channels: as this machine measures, where the formula is not sure."""
     costs = _costs(stages, shape, dtype, images, input_grad=input_grad)
     by_formula = costs[0] < costs[1]
-    inner = batch_inner.cover(stages, shape, dtype, bf16=bf16)
+    inner = _inner(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
     if inner is None or max(costs) > _SURE * min(costs):
         return by_formula
     v = vector_numbers(dtype)

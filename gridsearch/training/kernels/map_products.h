@@ -3,19 +3,21 @@
 #pragma once
 
 #include "depthwise.h"
+#include "winograd.h"
 
-/* Packs weights [outputs][inputs of a group][taps] for `multiply`: forwards, or turned for the gradient of the
- * input. */
+/* Packs weights [outputs][inputs of a group][taps] for a product: forwards, or turned for the gradient of the input.
+ * For winograd.h each tile is transformed as soon as it is packed, while it is in the core's own cache. */
 static void pack(const struct shapes *s, const struct product *p, const REAL *restrict w, const REAL *bias,
-                 REAL *restrict to, REAL *restrict biases, int turned) {
+                 const struct workspace *work, int turned) {
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
   const ptrdiff_t rows = turned ? out : own, columns = turned ? own : out, padded = packed_outputs(p, columns);
   const ptrdiff_t each = p->narrows ? 2 : 1, packed_rows = words_of(p, rows);
   const ptrdiff_t whole = s->whole[0] * s->whole[1], first = s->first[0] * s->whole[1] + s->first[1];
   const ptrdiff_t by_row = turned ? own * whole : whole, by_column = turned ? whole : own * whole;
+  REAL *restrict to = p->patches ? work->packed : work->weights, *biases = work->bias;
   for (ptrdiff_t g = 0; g < s->groups; g++) {
     const REAL *from = w + g * out * own * whole + first;
-    for (ptrdiff_t o = 0; o < padded; o += n, to += all_taps * packed_rows * n) {
+    for (ptrdiff_t o = 0; o < padded; o += n) {
       const ptrdiff_t there = MIN(n, columns - o);
       const REAL *row = from + o * by_column;
       for (ptrdiff_t i = 0; i < packed_rows; i++, row += each * by_row) {
@@ -31,9 +33,14 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
             for (ptrdiff_t j = there; j < n; j++) packed[j] = 0;
           }
       }
+      if (p->patches)
+        transform_weights(to, rows * n, work->weights + o * rows, weights_step(p, rows, columns), turned);
+      else
+        to += all_taps * packed_rows * n;
     }
     for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * out + o] : 0;
   }
+  if (p->patches) memset(work->no_bias, 0, sizeof(REAL) * padded);
 }
 
 /* `multiply` of a block of so many pixels, rounded to bfloat16 first where that is multiplied. */
@@ -46,7 +53,9 @@ static void multiply_block(const struct shapes *s, const struct product *p, cons
       for (ptrdiff_t c = 0; c < inputs; c += 2) *word++ = words(map[c], c + 1 < inputs ? map[c + 1] : (vec){0});
     map = w->words;
   }
-  if (is_depthwise(s))
+  if (p->patches)
+    multiply_patches(s, p, map, w, to, p == &s->data, adds);
+  else if (is_depthwise(s))
     multiply_depthwise(p, map, w->weights, w->bias, to, s->channels, taps(s), adds);
   else
     multiply(p, map, w->weights, w->bias, to, s->groups, words_of(p, inputs), outputs, taps(s), adds);
@@ -97,6 +106,10 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
       depthwise_gradients(&s->sums, x + b * entered(s), gradient + b * convolved(s), w->sums, s->channels);
     return;
   }
+  if (s->patches) {
+    patch_gradients(s, x, gradient, blocks, w);
+    return;
+  }
   const gradient_function add = gradient_of(s->gradient_channels, (int)s->narrows);
   const ptrdiff_t each = s->narrows ? 2 : 1, across = CEIL_DIV(s->columns, each); /* words of a row */
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
@@ -141,6 +154,10 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
 
 /* Writes the gradients of the weights as torch has them. */
 static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) {
+  if (s->patches) {
+    unpack_points(s, w, to);
+    return;
+  }
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
   const ptrdiff_t whole = s->whole[0] * s->whole[1], of_tile = sums_of_tile(s) * V;
   const struct tiling t = tiling_of(s);

@@ -19,6 +19,7 @@ struct shapes {
   int64_t span;         /* and blocks, where maps are small */
   int64_t whole[2], first[2]; /* kernel as the weights have it, and its first tap that is ever used */
   int64_t gradient_channels, narrows; /* outputs at a time there; whether bfloat16 is multiplied */
+  int64_t patches, point_inputs;      /* at a time there in winograd.h; 0 where that is not used */
   struct product sums, data;
   struct pool pool[2];
   int64_t normalizes, affine;
@@ -79,8 +80,8 @@ int64_t saved_bytes(const struct shapes *s, int64_t images) {
 /* Memory of a call: maps of one block, packed weights, and what the gradients of the weights need. */
 struct workspace {
   vec *convolved, *middle, *gradient, *words;
-  REAL *weights, *bias;
-  vec *map, *gradients, *sums;
+  REAL *weights, *bias, *packed, *no_bias; /* packed: before they are transformed in winograd.h; no_bias: zeros */
+  vec *map, *gradients, *sums, *points;
   ptrdiff_t sums_bytes;
   double *statistics; /* [4][outputs] */
   REAL *channel;      /* [4][outputs] */
@@ -110,6 +111,64 @@ static ptrdiff_t sums_of_tile(const struct shapes *s) {
   return CEIL_DIV(s->gradient_channels * tile_pixels(s->gradient_channels), V);
 }
 
+/* The patches of a product: the maps that it reads and writes. */
+struct patches {
+  ptrdiff_t height, width, channels, up, left; /* read; rows and columns of padding before it */
+  ptrdiff_t rows, columns, outputs;            /* written */
+  ptrdiff_t across, count;                     /* patches in a row and in all */
+};
+
+static struct patches patches_of(const struct shapes *s, int turned) {
+  struct patches g = {s->height, s->width, s->channels, s->padding[0], s->padding[1], s->rows, s->columns, s->outputs,
+                      0, 0};
+  if (turned)
+    g = (struct patches){s->rows, s->columns, s->outputs, 2 - s->padding[0], 2 - s->padding[1], s->height, s->width,
+                         s->channels, 0, 0};
+  g.across = CEIL_DIV(g.columns, 2);
+  g.count = g.across * CEIL_DIV(g.rows, 2);
+  return g;
+}
+
+/* Vectors from a point to the next: not a power of two, or all points would share few places in the first cache. */
+static ptrdiff_t point_step(ptrdiff_t numbers) { return numbers + 3; }
+
+/* Numbers from a point of the weights to the next. */
+static ptrdiff_t weights_step(const struct product *p, ptrdiff_t channels, ptrdiff_t outputs) {
+  return packed_outputs(p, outputs) * channels + V;
+}
+
+#define BROAD 2 /* vectors of outputs at a time */
+#if SUMS == 24
+#define MOST_INPUTS 13
+#else
+#define MOST_INPUTS 6
+#endif
+
+
+/* How the sums for the gradients lie: [points][outer][middle][inputs of a tile][BROAD]. */
+struct point_tiling {
+  ptrdiff_t outer, middle, rows; /* tiles of outputs and of inputs; inputs of all those */
+  ptrdiff_t step;                /* vectors from a point to the next */
+};
+
+static struct point_tiling point_tiling_of(const struct shapes *s) {
+  const ptrdiff_t outer = CEIL_DIV(s->outputs, V * BROAD), middle = CEIL_DIV(s->channels, s->point_inputs);
+  const ptrdiff_t rows = middle * s->point_inputs;
+  return (struct point_tiling){outer, middle, rows, point_step(outer * rows * BROAD)};
+}
+
+/* Memory of a product by patches: the points of what is read and of what is written. */
+static ptrdiff_t points_of(const struct shapes *s, const struct product *p, int turned) {
+  const struct patches g = patches_of(s, turned);
+  return p->patches ? 16 * (point_step(p->patches * g.channels) + point_step(p->patches * g.outputs)) : 0;
+}
+
+/* Likewise of the gradients of the weights; a tile of inputs reaches behind the last one. */
+static ptrdiff_t gradient_points(const struct shapes *s) {
+  const struct point_tiling t = point_tiling_of(s);
+  return 16 * (point_step(s->patches * s->channels) + point_step(t.outer * s->patches * V * BROAD)) + MOST_INPUTS;
+}
+
 static char *take(char **at, ptrdiff_t bytes) {
   char *own = *at;
   *at += CEIL_DIV(bytes, BYTES) * BYTES;
@@ -129,15 +188,30 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
   if (s->convolves) {
     const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups;
     const ptrdiff_t forth = packed_outputs(&s->sums, out) * own, back = packed_outputs(&s->data, own) * out;
-    w->weights = (REAL *)take(&at, sizeof(REAL) * s->groups * taps(s) * MAX(forth, back));
-    w->bias = (REAL *)take(&at, sizeof(REAL) * (s->groups * packed_outputs(&s->sums, out) + s->groups *
-                                                packed_outputs(&s->data, own)));
+    const ptrdiff_t biases = s->groups * (packed_outputs(&s->sums, out) + packed_outputs(&s->data, own));
+    ptrdiff_t weights = s->groups * taps(s) * MAX(forth, back);
+    ptrdiff_t packed = 0;
+    if (s->sums.patches) {
+      packed = 9 * own * s->sums.channels + V;
+      weights = MAX(weights, 16 * weights_step(&s->sums, own, out));
+    }
+    if (s->data.patches) {
+      packed = MAX(packed, 9 * out * s->data.channels + V);
+      weights = MAX(weights, 16 * weights_step(&s->data, out, own));
+    }
+    w->packed = (REAL *)take(&at, sizeof(REAL) * packed);
+    w->weights = (REAL *)take(&at, sizeof(REAL) * weights);
+    w->bias = (REAL *)take(&at, sizeof(REAL) * biases);
+    w->no_bias = (REAL *)take(&at, sizeof(REAL) * biases);
+    w->points = (vec *)take(&at, sizeof(vec) * MAX(s->patches ? gradient_points(s) : 0,
+                                                   MAX(points_of(s, &s->sums, 0), points_of(s, &s->data, 1))));
     const struct tiling t = tiling_of(s);
     const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
     w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.inputs) + MOST_PIXELS));
     w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
     w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels
+                                   : s->patches ? 16 * point_tiling_of(s).step
                                    : s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s));
     w->sums = (vec *)take(&at, w->sums_bytes);
   }

@@ -59,7 +59,7 @@ static void leave(const struct shapes *s, const vec *maps, const REAL *channel, 
 
 static void start(const struct shapes *s, const struct op_args *a, struct workspace *w) {
   lay_out_workspace(s, a->workspace, w);
-  if (s->convolves) pack(s, &s->sums, a->params[0], s->has_bias ? a->params[1] : 0, w->weights, w->bias, 0);
+  if (s->convolves) pack(s, &s->sums, a->params[0], s->has_bias ? a->params[1] : 0, w, 0);
 }
 
 static const vec *summand(const struct shapes *s, const struct op_args *a, ptrdiff_t block) {
@@ -158,31 +158,32 @@ static void add_bias_gradient(const struct shapes *s, const vec *gradient, const
 void backward(const struct op_args *a) {
   const struct shapes *s = a->constants;
   const ptrdiff_t blocks = CEIL_DIV(a->images, V), own = s->channels / s->groups, out = s->outputs / s->groups;
+  const int trains = s->convolves && a->grads[0]; /* else nobody wants the gradients of the convolution's parameters */
   struct workspace w;
   struct saved saved;
   lay_out_workspace(s, a->workspace, &w);
   lay_out_saved(s, a->saved, blocks, &saved);
   if (s->normalizes) norm_gradients(s, a, &w, &saved, blocks);
   double *bias = w.statistics + 2 * s->outputs;
-  if (s->convolves) {
+  if (trains) {
     memset(w.sums, 0, w.sums_bytes);
     memset(bias, 0, sizeof(double) * s->outputs);
-    if (a->gx[0]) pack(s, &s->data, a->params[0], 0, w.weights, w.bias, 1);
   }
+  if (s->convolves && a->gx[0]) pack(s, &s->data, a->params[0], 0, &w, 1);
   for (ptrdiff_t b = 0; b < blocks; b++) {
     const ptrdiff_t place = b % s->span;
     vec *gradient = w.gradient + place * convolved(s), *gx = a->gx[0] ? (vec *)a->gx[0] + b * entered(s) : 0;
     gradient_of_block(s, a, &w, &saved, b, gradient);
     if (s->convolves) {
-      if (s->has_bias) add_bias_gradient(s, gradient, &w, bias);
+      if (trains && s->has_bias) add_bias_gradient(s, gradient, &w, bias);
       if (gx) multiply_block(s, &s->data, gradient, &w, gx, s->rows * s->columns, out, own, a->adds[0]);
-      if (place + 1 == s->span || b + 1 == blocks)
+      if (trains && (place + 1 == s->span || b + 1 == blocks))
         weight_gradients(s, (const vec *)a->x[0] + (b - place) * entered(s), w.gradient, place + 1, &w);
     } else if (gx) {
       for (ptrdiff_t i = 0; i < entered(s); i++) gx[i] = a->adds[0] ? gx[i] + gradient[i] : gradient[i];
     }
   }
-  if (!s->convolves) return;
+  if (!trains) return;
   unpack(s, &w, a->grads[0]);
   for (ptrdiff_t c = 0; s->has_bias && c < s->outputs; c++) ((REAL *)a->grads[1])[c] = (REAL)bias[c];
 }

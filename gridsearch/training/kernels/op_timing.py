@@ -42,7 +42,14 @@ class Memory:
 
 
 def passes(
-    op: Op, stages: Sequence[Stage], shape: Shape, images: int, dtype: torch.dtype, *, input_grad: bool
+    op: Op,
+    stages: Sequence[Stage],
+    shape: Shape,
+    images: int,
+    dtype: torch.dtype,
+    *,
+    input_grad: bool,
+    parameter_grads: bool = True,
 ) -> dict[str, Callable[[], object]]:
     """Return calls of an operation's "forward" and "backward".
 
@@ -53,6 +60,7 @@ def passes(
         images: of a batch.
         dtype: of all numbers.
         input_grad: whether the gradient of the input is computed.
+        parameter_grads: whether those of the parameters are.
     """
     memory, result = Memory(), shape
     for stage in stages:
@@ -70,7 +78,9 @@ def passes(
     if input_grad:
         args.gx[0] = drawn(activation_numbers(op.inputs[0], shape, images, dtype))
     for i, size in enumerate(_sizes(stages)):
-        args.params[i], args.grads[i] = drawn(size), drawn(size)
+        args.params[i] = drawn(size)
+        if parameter_grads:
+            args.grads[i] = drawn(size)
 
     def call(function: Any) -> Callable[[], object]:
         def run(keep: object = (memory, op)) -> object:  # the code reads what they own

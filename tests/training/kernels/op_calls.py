@@ -90,7 +90,7 @@ def _padding(place: int, layout: Layout, shape, images: int, dtype) -> torch.Ten
     return read(place, layout, shape, whole, dtype)[images:]
 
 
-def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=None) -> Called:
+def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=None, frozen=False) -> Called:
     """Call all three functions of an operation.
 
     Args:
@@ -102,6 +102,7 @@ def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=No
         gy: gradient of the result [B, *shape].
         wants: for each input, whether its gradient is wanted (default: yes).
         before: for each input, what its gradient is added to; None for none.
+        frozen: the gradients of the parameters are not wanted, and stay NaN.
     """
     images, dtype = len(xs[0]), xs[0].dtype
     size = 8 if dtype == torch.float64 else 4
@@ -143,7 +144,8 @@ def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=No
     grads = []
     for i, p in enumerate(params):
         if p is not None:
-            args.grads[i], view = arena.guarded(torch.full_like(p, float("nan")))
+            place, view = arena.guarded(torch.full_like(p, float("nan")))
+            args.grads[i] = None if frozen else place
             grads.append(view)
         else:
             grads.append(None)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
+from gridsearch.training.kernels.minimal_filtering import PASSES
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -82,10 +83,10 @@ def drawn(stages, shape, images, dtype):
     return xs, params, buffers, shape
 
 
-def check(stages, shape, images, dtype=torch.float64, tolerance=1e-9, *, adds=False):
+def check(stages, shape, images, dtype=torch.float64, tolerance=1e-9, *, adds=False, filtered=()):
     """Hold an operation against torch: results, buffers, all gradients."""
     torch.manual_seed(images)
-    op, count = cover(stages, shape, dtype)
+    op, count = cover(stages, shape, dtype, filtered=filtered)
     assert count == len(stages)
     xs, params, buffers, result = drawn(stages, shape, images, dtype)
     gy = torch.randn(images, *result, dtype=dtype)
@@ -144,6 +145,72 @@ def test_an_operation_on_maps_gives_what_torch_gives(form):
 
 def test_an_operation_on_maps_is_as_exact_as_torch_in_single_precision():
     check([conv(10, 12, 3, 1, 1), BatchNorm(12), Relu(), HALVES], (10, 9, 8), 37, torch.float32, 2e-4)
+
+
+FILTERED = {
+    "odd sides": ([conv(5, 7, 3, padding=1), Relu()], (5, 7, 5)),
+    "even sides": ([conv(17, 33, 3), HALVES, Relu()], (17, 8, 6)),
+    "one patch": ([conv(3, 4, 3)], (3, 3, 3)),
+    "padded by two": ([Conv(2, 35, (3, 3), padding=(2, 0))], (2, 3, 9)),
+    "many patches": ([conv(16, 16, 3, 1, 1), BatchNorm(16), Add(), Relu()], (16, 15, 16)),
+}
+
+
+@pytest.mark.parametrize("form", FILTERED)
+def test_minimal_filtering_gives_what_torch_gives(form):
+    v = vector_numbers(torch.float64)
+    stages, shape = FILTERED[form]
+    for images, adds in ((v - 1, False), (2 * v + 3, True)):
+        check(stages, shape, images, tolerance=1e-12, adds=adds, filtered=PASSES)
+
+
+@pytest.mark.parametrize("alone", PASSES)
+def test_each_pass_of_a_convolution_may_be_filtered_alone(alone):
+    stages, shape = FILTERED["odd sides"]
+    check(stages, shape, 11, tolerance=1e-12, filtered={alone})
+
+
+def test_minimal_filtering_is_nearly_as_exact_as_sums_tap_by_tap():
+    torch.manual_seed(0)
+    stages, shape, images = [conv(32, 32, 3, 1, 1)], (32, 10, 10), 32
+    xs, params, _, result = drawn(stages, shape, images, torch.float32)
+    gy = torch.randn(images, *result)
+    leaves = [t.double().requires_grad_() for t in (*xs, *params)]
+    y = F.conv2d(*leaves, padding=1)
+    expected = [y.detach(), *torch.autograd.grad(y, leaves, gy.double())]
+    errors = []
+    for filtered in ((), PASSES):
+        op, _ = cover(stages, shape, torch.float32, filtered=filtered)
+        got = call(op, xs, result, params, gy=gy)
+        found = (t.double() for t in (got.y, *got.gx, *got.grads))
+        errors.append([float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)])
+    for by_taps, minimal in zip(*errors, strict=True):
+        assert minimal < max(4 * by_taps, 5e-7)
+
+
+def test_a_filtered_image_is_the_same_whatever_lies_beside_it():
+    stages, shape = FILTERED["odd sides"]
+    op, _ = cover(stages, shape, torch.float32, filtered=PASSES)
+    xs, params, _, result = drawn(stages, shape, 20, torch.float32)
+    gy = torch.randn(20, *result)
+    first = call(op, xs, result, params, gy=gy)
+    xs[0][3], gy[3] = float("nan"), float("inf")
+    second = call(op, xs, result, params, gy=gy)
+    others = [i for i in range(20) if i != 3]
+    assert torch.equal(first.y[others], second.y[others])
+    assert torch.equal(first.gx[0][others], second.gx[0][others])
+    assert second.y[3].isnan().any()
+
+
+def test_gradients_of_parameters_that_nobody_wants_are_left_out():
+    stages, shape = [conv(3, 4, 3), Relu()], (3, 6, 6)
+    op, _ = cover(stages, shape, torch.float32)
+    xs, params, _, result = drawn(stages, shape, 5, torch.float32)
+    gy = torch.randn(5, *result)
+    whole = call(op, xs, result, params, gy=gy)
+    part = call(op, xs, result, params, gy=gy, frozen=True)
+    assert torch.equal(part.gx[0], whole.gx[0])
+    assert all(bool(g.isnan().all()) for g in part.grads)
 
 
 def rounded(x):

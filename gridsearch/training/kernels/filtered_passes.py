@@ -1,0 +1,119 @@
+"""Which passes of a convolution of 3x3 taps this machine computes by minimal filtering (winograd.h), which tap by tap.
+
+Stands between `families` and the operations with the images innermost.  As there, a formula chooses where it is sure,
+else this machine measures, once for each shape (`choices`); what is not clearly faster stays tap by tap.
+
+Shapes: C channels that a pass reads, O that it writes, H/W height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from gridsearch.training.kernels import batch_inner, compiler
+from gridsearch.training.kernels.choices import kept_choice
+from gridsearch.training.kernels.convolution_tables import forward_side
+from gridsearch.training.kernels.minimal_filtering import FORWARD, INPUT, PASSES, POINTS, WEIGHTS, patches_of
+from gridsearch.training.kernels.op import vector_numbers
+from gridsearch.training.kernels.op_timing import passes
+from gridsearch.training.kernels.stages import Conv, shape_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from gridsearch.training.kernels.stages import Shape, Stage
+
+FILTERED, BY_TAPS = "minimal filtering", "tap by tap"
+"""The two forms of a pass."""
+
+# Nanoseconds, fitted to 154 shapes (Zen 5): of a product of vectors and, for each weight and batch, of packing it; by
+# minimal filtering besides for each patch and channel that is read, and that is written.
+_BY_TAPS = {FORWARD: (0.127, 5.0), INPUT: (0.127, 5.0), WEIGHTS: (0.158, 10.9)}
+_FILTERED = {FORWARD: (0.145, 3.7, 12, 12), INPUT: (0.145, 3.7, 12, 12), WEIGHTS: (0.156, 1.5, 7, 9)}
+
+_SURE = 1.25  # times between the formula's two costs: beyond that nothing is measured
+_TIMED = 5e6  # nanoseconds of one form's pass in a measurement, about
+
+
+def filtered_passes(
+    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, *, images: int, input_grad: bool, bf16: bool
+) -> frozenset[str]:
+    """Return the passes of the convolution at the beginning of some stages that are faster by minimal filtering.
+
+    Args:
+        stages: those to come.
+        shape: of one image that comes in.
+        dtype: of the weights.
+        images: of a batch.
+        input_grad: whether the gradient of what comes in is wanted.
+        bf16: bfloat16 is multiplied, which is faster tap by tap.
+    """
+    conv = stages[0] if stages else None
+    if bf16 or not isinstance(conv, Conv) or not batch_inner.can_filter(conv, shape):
+        return frozenset()
+    wanted = (each for each in PASSES if input_grad or each != INPUT)
+    return frozenset(each for each in wanted if _is_faster(each, conv, shape, dtype, images))
+
+
+def _is_faster(which: str, conv: Conv, shape: Shape, dtype: torch.dtype, images: int) -> bool:
+    v = vector_numbers(dtype)
+    by_taps, filtered = costs(which, conv, shape, images, v)
+    if max(by_taps, filtered) > _SURE * min(by_taps, filtered):
+        return filtered < by_taps
+    blocks = max(1, round(_TIMED / by_taps * math.ceil(images / v)))
+    timed = min(images, blocks * v)
+    chosen = kept_choice(
+        _key(which, conv, shape, timed, dtype), lambda: forms(which, conv, shape, dtype, timed)
+    )
+    return chosen == FILTERED
+
+
+def costs(which: str, conv: Conv, shape: Shape, images: int, numbers: int) -> tuple[float, float]:
+    """Return the nanoseconds of a batch that the formula says: tap by tap, and by minimal filtering.
+
+    Args:
+        which: the pass.
+        conv: the convolution.
+        shape: of one image that comes in.
+        images: of the batch.
+        numbers: of a vector.
+    """
+    blocks = -(-images // numbers)
+    _, *out = shape_after(conv, shape)
+    sides = zip(shape[1:], out, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True)
+    taps = math.prod(sum(map(len, forward_side(*side).places)) for side in sides)
+    height, width = shape[1:] if which == INPUT else out
+    patches = blocks * patches_of((height, width))
+    read, written = (conv.outputs, conv.channels) if which == INPUT else (conv.channels, conv.outputs)
+    if which == WEIGHTS:  # whose vectors hold outputs, some at a time
+        written = -(-written // (2 * numbers)) * 2 * numbers
+    product, weight = _BY_TAPS[which]
+    by_taps = conv.channels * conv.outputs * (product * blocks * taps + weight)
+    product, weight, reading, writing = _FILTERED[which]
+    filtered = read * written * (product * POINTS * patches + weight)
+    return by_taps, filtered + patches * (reading * read + writing * written)
+
+
+def forms(
+    which: str, conv: Conv, shape: Shape, dtype: torch.dtype, images: int
+) -> dict[str, Callable[[], object]]:
+    """Return a call of a pass in each form."""
+    found = {}
+    for name, filtered in ((FILTERED, {which}), (BY_TAPS, ())):
+        covered = batch_inner.cover([conv], shape, dtype, filtered=filtered)
+        assert covered is not None
+        wanted = {"input_grad": which == INPUT, "parameter_grads": which == WEIGHTS}
+        calls = passes(covered[0], [conv], shape, images, dtype, **wanted)
+        found[name] = calls["forward" if which == FORWARD else "backward"]
+    return found
+
+
+def _key(which: str, conv: Conv, shape: Shape, images: int, dtype: torch.dtype) -> str:
+    """Return all that the times of two forms depend on beside the processor, in words."""
+    padding, sides = ("x".join(map(str, pair)) for pair in (conv.padding, shape[1:]))
+    of = f"{which} of {conv.channels} -> {conv.outputs}, 3x3 padded by {padding}, {sides} px, {images} images"
+    version = compiler.version_of(batch_inner.SOURCE, {})
+    return f"{of}, {str(dtype).removeprefix('torch.')}; {version}"

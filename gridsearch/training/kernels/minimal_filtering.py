@@ -1,0 +1,153 @@
+"""Convolutions of 3x3 taps by minimal filtering: how many patches and channels winograd.h takes at a time.
+
+Stands beside convolution_tables.py, which does the same for sums tap by tap, below `batch_inner`.
+
+Shapes: C channels of the map that is read, O of the one that is written, H/W height and width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gridsearch.training.kernels.convolution_tables import MOST_PIXELS, Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.training.kernels.stages import Conv
+
+FORWARD, INPUT, WEIGHTS = "forward", "input gradient", "weight gradient"
+PASSES = FORWARD, INPUT, WEIGHTS
+"""What of a convolution may be computed so, each by itself."""
+
+POINTS = 16
+"""Products of a patch, for each channel read and written."""
+
+_CACHE = 512 * 1024  # bytes of the points that are taken at a time, about
+_FEWEST, _MOST = 4, 12  # patches at a time
+
+
+class Sizes(NamedTuple):
+    """What is taken at a time.
+
+    Attributes:
+        patches: of 2x2 pixels.
+        channels: of a tile.
+    """
+
+    patches: int
+    channels: int
+
+
+def fits(conv: Conv) -> bool:
+    """Whether a convolution can be computed so."""
+    ones = (1, 1)
+    return (
+        conv.kernel == (3, 3)
+        and conv.stride == conv.dilation == ones
+        and conv.groups == 1
+        and max(conv.padding) < conv.kernel[0]
+    )
+
+
+def patches_of(written: tuple[int, int]) -> int:
+    """Return how many patches a map [H, W] is written in."""
+    return -(-written[0] // 2) * -(-written[1] // 2)
+
+
+def product_sizes(
+    count: int,
+    read: int,
+    written: int,
+    *,
+    pixels_of: Callable[[int], int],
+    most_channels: int,
+    vector_bytes: int,
+) -> Sizes:
+    """Return the sizes that cost the fewest cycles.
+
+    Args:
+        count: of a map's patches.
+        read: C.
+        written: O.
+        pixels_of: how many patches a tile of so many channels has; 0 where there is none.
+        most_channels: of a tile.
+        vector_bytes: of a vector.
+    """
+    choices = [
+        Sizes(at_a_time, channels)
+        for at_a_time in range(1, _most_patches(count, read + written, vector_bytes) + 1)
+        for channels in range(most_channels, 0, -1)
+        if pixels_of(channels)
+    ]
+
+    def cost(sizes: Sizes) -> float:
+        beside, tiles = pixels_of(sizes.channels), -(-written // sizes.channels)
+        chunks = [min(sizes.patches, count - first) for first in range(0, count, sizes.patches)]
+        # two products and two loads a cycle; a tile's weights are read again for each chunk
+        each = max(sizes.channels * beside, sizes.channels + beside) / 2 + beside / 4
+        alone = max(sizes.channels, _LATENCY) + 1 / 4
+        tile_costs = (chunk // beside * each + _rest(chunk % beside, each, alone) for chunk in chunks)
+        return tiles * (sum(tile_costs) + len(chunks) * sizes.channels / 8)
+
+    return min(choices, key=cost)
+
+
+_LATENCY = 8  # products that are on their way at once
+
+
+def _rest(patches: int, each: float, alone: float) -> float:
+    return (0.0, alone)[patches] if patches < 2 else each
+
+
+def gradient_sizes(
+    count: int, read: int, written: int, *, inputs_of: Callable[[int], int], vector_bytes: int
+) -> Sizes:
+    """Return how many patches and inputs to take at a time for the gradients of the weights.
+
+    Args:
+        count: of a map's patches.
+        read: C.
+        written: O.
+        inputs_of: the most inputs of a tile, not above a number; 0 where there are none.
+        vector_bytes: of a vector.
+    """
+    most = _most_patches(count, read + written, vector_bytes)
+    choices, inputs = [], inputs_of(read + vector_bytes)
+    while inputs:
+        choices.append(inputs)
+        inputs = inputs_of(inputs - 1)
+    return Sizes(-(-count // -(-count // most)), min(choices, key=lambda n: -(-read // n) * (n + 1)))
+
+
+def _most_patches(count: int, channels: int, vector_bytes: int) -> int:
+    within = _CACHE // (POINTS * channels * vector_bytes)
+    return min(count, max(_FEWEST, min(_MOST, within)))
+
+
+def patch_tables(sizes: Sizes, count: int, read: int, written: int, pixels: int) -> Tables:
+    """Return the tables of a product at one point: tiles of all chunks but the last, then of that.
+
+    Args:
+        sizes: what is taken at a time.
+        count: of a map's patches.
+        read: C.
+        written: O.
+        pixels: how many patches a tile has.
+    """
+    last = count - (count - 1) // sizes.patches * sizes.patches
+    tiles, strips = [], [0]
+    for chunk in (sizes.patches, last):
+        for first in range(0, chunk, pixels):
+            some = [min(first + min(i, pixels - 1), chunk - 1) for i in range(MOST_PIXELS)]
+            tiles.append([0, 1, *(i * read for i in some), *(i * written for i in some)])
+        strips.append(len(tiles))
+    return Tables(
+        np.array(tiles, np.int32),
+        np.array(strips, np.int32),
+        np.array([(0, 0, read)], np.int32),
+        sizes.channels,
+        sizes.patches,
+    )
