@@ -235,7 +235,15 @@ def check_logits(logits: object, batch: int, classes: int) -> None:
 def lay_out(
     model: nn.Module, settings: ImageSettings, data: ResidentData, precision: Precision
 ) -> torch.memory_format:
-    """Put a model's weights into the faster memory layout and return the layout that its images should have.
+    """Put a model's weights into the faster memory layout and return the layout that its images should have."""
+    memory_format = lone_layout(model, settings.norm, data, precision)
+    if memory_format == torch.channels_last:
+        model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    return memory_format
+
+
+def lone_layout(model: nn.Module, norm: str, data: ResidentData, precision: Precision) -> torch.memory_format:
+    """Return the layout in which a model trains alone.
 
     channels_last pays for convolutions in float32 on a CPU (LeNet at batch 100: 9.0 to 6.0 ms a step, most of
     it in max pooling), not in float64 (13.8 to 21.7 ms); on CUDA it is the tensor cores' layout for bfloat16.
@@ -244,7 +252,7 @@ def lay_out(
     """
     if not pays_channels_last(model, precision) or not _Marks(model).tells:
         return torch.contiguous_format
-    x_BCHW = sample(data, settings.norm, precision, torch.channels_last)
+    x_BCHW = sample(data, norm, precision, torch.channels_last)
     try:
         trial = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.enable_grad(), precision.forward():
@@ -253,12 +261,11 @@ def lay_out(
         _try(trial, x_BCHW, data, precision)
     except RAISED:  # a user's code may raise anything; then its model stays as it is
         return torch.contiguous_format
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.channels_last
 
 
 def pays_channels_last(model: nn.Module, precision: Precision) -> bool:
-    """Whether a model is faster in channels_last; see `lay_out`."""
+    """Whether a model is faster in channels_last; see `lone_layout`."""
     layered = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules())
     fast = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16",)}.get(precision.device, ())
     return layered and precision.name in fast

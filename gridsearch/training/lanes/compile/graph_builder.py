@@ -39,6 +39,7 @@ class GraphBuilder:
     Attributes:
         graph: what was built so far.
         found: what a sample has shown of each node.
+        names: of the nodes that values come from, by their slots.
         kernels: how many compiled kernels it has.
         has_dropout: whether it has dropout.
     """
@@ -60,6 +61,7 @@ class GraphBuilder:
         self.training, self.compiles, self.host_streams = training, compiles, host_streams
         self.graph = CompiledGraph()
         self.found = Found()
+        self.names: dict[int, str] = {}
         self.kernels = 0
         self.has_dropout = False
         self._flat_images: set[int] = set()

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 
+Order = tuple[int, ...]
+"""Dimensions of a tensor, the outermost in memory first."""
+
+
 class NotStackable(Exception):
     """A model has no stacked form; the message says why, in one line."""
 

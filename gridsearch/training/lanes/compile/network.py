@@ -169,6 +169,8 @@ class StackedNetwork:
                 )
                 traced = trace(model, x_BCHW, training=training)
                 self._graphs[training, form] = rewrite(builder, traced, x_BCHW, form)
+                if training and builder.has_dropout:
+                    self.dropout.orders = builder.found.orders
                 self.folds &= builder.folds
                 self.has_dropout |= builder.has_dropout
                 self.kernels |= builder.kernels > 0

@@ -55,6 +55,8 @@ def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -
                 values[node] = _tensor(g, str(node.target), traced)
             else:
                 values[node] = _result(g, node, values)
+            if isinstance(found := values.get(node), Value):
+                g.names[found.slot] = node.name
     finally:
         g.model.train()
     return g.graph

@@ -59,6 +59,9 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     function, weights = _operation(g, node)
     leaves, spec = pytree.tree_flatten((weights, list(args), kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Value)]
+    read = [n.name for n in node.all_input_nodes]
+    names = [g.names.get(leaves[i].slot) for i in places]
+    found_at = [read.index(name) if name in read else None for name in names]
     values = [_by_lane(g, leaves[i], draws=draws) for i in places]
     mark_images_read(g, *values)
     g.has_dropout |= draws
@@ -80,7 +83,11 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
             return g.emit(Form.PLAIN, (), PlainResult(operation, dims), *values)
         if 0 not in dims and not draws:
             return g.emit(Form.SHARED, shape, operation, *values)
-        layer = LaneByLane(g.width, g.dropout, operation, dims) if draws else Mapped(operation, dims)
+        layer = (
+            LaneByLane(g.width, g.dropout, operation, dims, node.name, found_at)
+            if draws
+            else Mapped(operation, dims)
+        )
         return g.emit(Form.STACKED, shape, layer, *values)
 
     return _results(node, g.found.results[node], emit, draws=draws)

@@ -287,9 +287,8 @@ def dropout_module(g: GraphBuilder, node: fx.Node, place: str, m: Any, x: Value)
     """A dropout layer, whose rate a recipe may set."""
     if not m.training:
         return x
-    return dropout_of(
-        g, x, m.p, features=isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d), from_recipe=True
-    )
+    features = isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d)
+    return dropout_of(g, node, x, m.p, features=features, from_recipe=True)
 
 
 def dropout_rule(features: bool) -> Rule:
@@ -303,12 +302,14 @@ def dropout_rule(features: bool) -> Rule:
         training: bool = True,
         inplace: bool = False,
     ) -> Value:
-        return dropout_of(g, input, p, features=features, from_recipe=False) if training else input
+        return dropout_of(g, node, input, p, features=features, from_recipe=False) if training else input
 
     return rule
 
 
-def dropout_of(g: GraphBuilder, x: Value, rate: float, *, features: bool, from_recipe: bool) -> Value:
+def dropout_of(
+    g: GraphBuilder, node: fx.Node, x: Value, rate: float, *, features: bool, from_recipe: bool
+) -> Value:
     """Drop values in training."""
     if not g.training:
         raise TrainsAlone("its forward drops values in evaluation too")
@@ -316,7 +317,8 @@ def dropout_of(g: GraphBuilder, x: Value, rate: float, *, features: bool, from_r
     mark_images_read(g, x)
     g.has_dropout = True
     form = Form.PACKED if x.rank == 4 else Form.STACKED
-    layer = stacked_layers.Dropout(
-        g.dropout, rate, features=features, from_recipe=from_recipe, packed=form is Form.PACKED
-    )
+    how = {"features": features, "from_recipe": from_recipe, "packed": form is Form.PACKED}
+    if form is Form.PACKED and not features:
+        g.dropout.maps[node.name] = x.shape
+    layer = stacked_layers.Dropout(g.dropout, node.name, rate, **how)
     return g.emit(form, x.shape, layer, g.to(x, form))

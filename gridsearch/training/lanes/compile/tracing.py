@@ -21,6 +21,8 @@ from gridsearch.training.lanes.compile.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gridsearch.training.lanes.compile.lane_values import Order
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traced:
@@ -91,12 +93,14 @@ class Found:
         results: the results themselves, where they are used.
         draws: nodes that drew from torch's generator.
         changes: nodes that changed an argument in place.
+        orders: the order in memory of what is drawn in the likeness of each result that a node reads, by its name.
     """
 
     shapes: dict[fx.Node, tuple[int, ...] | None] = field(default_factory=dict)
     results: dict[fx.Node, Any] = field(default_factory=dict)
     draws: set[fx.Node] = field(default_factory=set)
     changes: set[fx.Node] = field(default_factory=set)
+    orders: dict[str, tuple[Order, ...]] = field(default_factory=dict)
 
 
 class _Inspector(fx.Interpreter):
@@ -118,6 +122,7 @@ class _Inspector(fx.Interpreter):
         versions, state = [t._version for t in tensors], torch.get_rng_state()
         result = super().run_node(n)
         found = self.found
+        found.orders[n.name] = tuple(_order(one) for one in given)
         found.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
         found.results[n] = pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), result)
         if not torch.equal(state, torch.get_rng_state()):
@@ -125,6 +130,27 @@ class _Inspector(fx.Interpreter):
         if [t._version for t in tensors] != versions:
             found.changes.add(n)
         return result
+
+
+def _order(x: Any) -> Order:
+    """Return the dimensions of what torch makes in a tensor's likeness, the outermost in memory first."""
+    if not isinstance(x, torch.Tensor):
+        return ()
+    strides = torch.empty_like(x, device="meta").stride()
+    return tuple(sorted(range(x.dim()), key=lambda d: -strides[d]))
+
+
+def orders(model: nn.Module, x_BCHW: torch.Tensor) -> dict[str, tuple[Order, ...]]:
+    """Return in which order in memory lies what each node of a model's graph reads in training.
+
+    Args:
+        model: in the layout in which it trains.
+        x_BCHW: `SAMPLE` images, likewise.
+
+    Raises:
+        NotStackable: it has no graph.
+    """
+    return inspect(model, trace(model, x_BCHW, training=True), x_BCHW).orders
 
 
 def inspect(model: nn.Module, traced: Traced, x_BCHW: torch.Tensor) -> Found:

@@ -15,7 +15,7 @@ from torch.func import vmap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.training.lanes.compile.lane_values import LaneCount
+    from gridsearch.training.lanes.compile.lane_values import LaneCount, Order
     from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
 
     Dims = Sequence[int | None]
@@ -73,6 +73,8 @@ class LaneByLane:
         dropout: has their generators.
         operation: of one lane's tensors.
         dims: see `Mapped`.
+        name: of its node.
+        places: which of the nodes that it reads gives each argument; None for weights.
     """
 
     def __init__(
@@ -81,20 +83,33 @@ class LaneByLane:
         dropout: DropoutState,
         operation: Callable[..., torch.Tensor],
         dims: Dims,
+        name: str,
+        places: Sequence[int | None],
     ) -> None:
         self._width, self._dropout = width, dropout
         self._operation, self._dims = operation, tuple(dims)
+        self._name, self._places = name, tuple(places)
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
         """Return [K, ...]."""
-        pairs = list(zip(arguments, self._dims, strict=True))
+        known = self._dropout.orders.get(self._name)
+        orders = [None if known is None or place is None else known[place] for place in self._places]
+        triples = list(zip(arguments, self._dims, orders, strict=True))
         own, before = torch.default_generator, torch.default_generator.get_state()
         found = []
         try:
             for lane, generator in zip(range(self._width.lanes), self._dropout.generators, strict=True):
                 own.set_state(generator.get_state())
-                found.append(self._operation(*[a if dim is None else a[lane] for a, dim in pairs]))
+                own_arguments = [a if dim is None else _laid(a[lane], order) for a, dim, order in triples]
+                found.append(self._operation(*own_arguments))
                 generator.set_state(own.get_state())
         finally:
             own.set_state(before)
         return torch.stack(found)
+
+
+def _laid(x: torch.Tensor, order: Order | None) -> torch.Tensor:
+    """Return a lane's tensor as it lies in memory where the lane is alone: torch draws in that order."""
+    if not order:
+        return x
+    return x.permute(order).contiguous().permute([order.index(d) for d in range(x.dim())])

@@ -82,8 +82,10 @@ def plan_steps(
     if members[0].settings.augment not in augment.COMPILED:
         return None
     network, storage, precision = passes.network, passes.storage, passes.precision
-    x_BCHW, channels_last = first_images(SAMPLE), passes.memory_format == torch.channels_last
+    x_BCHW, channels_last = first_images(SAMPLE), network.dropout.channels_last
     try:
+        if not network.dropout.one_layout:
+            raise NoPlan("dropout masks in several orders")
         steps = plan_network(
             *(model, x_BCHW, storage),
             images=plan.batch,
@@ -95,7 +97,6 @@ def plan_steps(
         rates = [m.settings.dropout for m in members]
         planned.bind(members, optimizer, averages, rates, splits)
         network.dropout.rates = rates
-        network.dropout.channels_last = channels_last
         ours = PlanNetwork(planned, storage, has_dropout=network.has_dropout)
         whole_step = max(plan.batch, SAMPLE)
         check_same(ours, network, storage, x_BCHW, precision, more=lambda: first_images(whole_step))

@@ -24,6 +24,7 @@ from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
 from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochFeed, EpochImages
 from gridsearch.training.lanes.runtime.lane_by_lane import LaneByLane
+from gridsearch.training.lanes.runtime.mask_orders import lay_out_masks
 from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.members import Member, MemberEpochs
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
@@ -119,7 +120,11 @@ class PackProgram:
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._epochs.set_schedule(member)
-        self._planned = None if self._counted else self._plan_steps(models[0], first_images)
+        self._planned = None
+        if not self._counted and self.network.method == "stacked":
+            norm = members[0].settings.norm
+            lay_out_masks(self.network.dropout, models[0], norm, data, precision)
+            self._planned = self._plan_steps(models[0], first_images)
         self._runner = step_runner(
             self._counted_step,
             batch=self.plan.batch,
@@ -219,7 +224,6 @@ class PackProgram:
         self._runner.release()
         self._passes.allocate([m.settings for m in self.members], self._splits)
         device, dropout = self.data.device, self.network.dropout
-        dropout.channels_last = self._memory_format == torch.channels_last
         if self._counted:
             dropout.counter = CounterMasks(self.lanes, device)
             self._feed = EpochFeed(self.plan.batch, device)

@@ -16,10 +16,10 @@ from gridsearch.training.lanes.compile.lane_values import unflatten
 from gridsearch.training.lanes.runtime.products import merge, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gridsearch.training.lanes.compile.compiled_graph import Grads, Needs
-    from gridsearch.training.lanes.compile.lane_values import LaneCount
+    from gridsearch.training.lanes.compile.lane_values import LaneCount, Order
     from gridsearch.training.lanes.runtime.masks import CounterMasks
 
 
@@ -160,14 +160,28 @@ class DropoutState:
         generators: one for each lane, set to the step's stream before each step.
         counter: draws the masks instead, where steps run without the host.
         rates: a rate for all the dropout modules of a lane; None leaves each as the model has it.
-        channels_last: the layout of a lone lane's maps, in whose order torch draws a mask.
+        channels_last: the layout of a lone lane's maps.
+        orders: in which order in memory lies what a node of a lone lane's graph reads, and so what is drawn in its
+            likeness, by the node's name.
+        maps: shapes of the maps of which numbers are dropped, likewise.
     """
 
     def __init__(self) -> None:
         self.channels_last = False
+        self.orders: Mapping[str, tuple[Order, ...]] = {}
+        self.maps: dict[str, tuple[int, ...]] = {}
         self.generators: list[torch.Generator] = []
         self.counter: CounterMasks | None = None
         self.rates: list[float | None] = []
+
+    @property
+    def one_layout(self) -> bool:
+        """Whether all maps of which numbers are dropped lie as the images do."""
+        layout = (0, 2, 3, 1) if self.channels_last else (0, 1, 2, 3)
+        return all(
+            [d for d in self.orders[name][0] if shape[d] > 1] == [d for d in layout if shape[d] > 1]
+            for name, shape in self.maps.items()
+        )
 
 
 class Dropout:
@@ -178,6 +192,7 @@ class Dropout:
 
     Args:
         dropout: has the lanes' generators or their counter.
+        name: of its node.
         rate: the model's own.
         features: whole channels are dropped.
         from_recipe: a lane's recipe may set the rate.
@@ -185,9 +200,16 @@ class Dropout:
     """
 
     def __init__(
-        self, dropout: DropoutState, rate: float, *, features: bool, from_recipe: bool, packed: bool
+        self,
+        dropout: DropoutState,
+        name: str,
+        rate: float,
+        *,
+        features: bool,
+        from_recipe: bool,
+        packed: bool,
     ) -> None:
-        self._dropout, self._rate = dropout, rate
+        self._dropout, self._name, self._rate = dropout, name, rate
         self._features, self._from_recipe, self._packed = features, from_recipe, packed
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -212,11 +234,12 @@ class Dropout:
     def _drawn(self, x: torch.Tensor, shape: Sequence[int], rates: Sequence[float]) -> torch.Tensor:
         """Return the lanes' masks from their generators."""
         dropout = self._dropout
-        if self._packed and dropout.channels_last and not self._features:
-            lane, batch, channels, height, width = shape
-            noise = x.new_empty(lane, batch, height, width, channels).permute(0, 1, 4, 2, 3)
-        else:
+        if self._features or not dropout.orders:
             noise = x.new_empty(shape)
+        else:
+            dims = [0, *(d + 1 for d in dropout.orders[self._name][0])]
+            drawn = x.new_empty([shape[d] for d in dims])
+            noise = drawn.permute([dims.index(d) for d in range(len(dims))])
         for mask, rate, generator in zip(noise.unbind(0), rates, dropout.generators, strict=True):
             if rate == 0:
                 mask.fill_(1)

@@ -6,8 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from gridsearch.training.lanes.runtime.masks import CounterMasks, _mix
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
+from gridsearch.training.model_setup import build_network
+from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
+from gridsearch.training.solo import SoloProgram
 
 CPU = torch.device("cpu")
 
@@ -107,3 +114,65 @@ def test_the_hash_is_the_published_one():
 
     numbers = [0, 1, 2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 123456789]
     assert _mix(torch.tensor(numbers)).tolist() == [triple32(x) for x in numbers]
+
+
+class Tokens(nn.Module):
+    """Patches one after the other, which lie otherwise in memory than maps do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 2, 2), nn.LayerNorm(4)
+        self.drop, self.last = nn.Dropout(0.4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.drop(self.conv(x).flatten(2).transpose(1, 2))
+        return self.last(self.norm(x).mean(1))
+
+
+class Rows(Tokens):
+    """Maps with their pixels in a row."""
+
+    def forward(self, x):
+        return self.last(self.norm(self.drop(self.conv(x).flatten(2)).mean(2)))
+
+
+class OneChannel(Tokens):
+    """Maps of one channel, of which torch cannot tell the layout, nor that of what a 1x1 convolution makes of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 4, 1)
+
+    def forward(self, x):
+        return self.last(self.norm(self.drop(self.conv(self.first(x).relu())).mean((2, 3))))
+
+
+class Viewed(nn.Module):
+    """Maps that a `view` keeps from lying in channels_last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.drop, self.last = nn.Conv2d(1, 4, 3), nn.Dropout(0.4), nn.Linear(144, 3)
+
+    def forward(self, x):
+        return self.last(self.drop(self.conv(x)).tanh().view(-1, 144))
+
+
+class ViewedNoise(Viewed):
+    def forward(self, x):
+        x = self.conv(x)
+        return self.last((x + torch.rand_like(x) if self.training else x).view(-1, 144))
+
+
+@pytest.mark.parametrize("net", [Tokens, Rows, OneChannel, Viewed, ViewedNoise])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lanes_draw_as_the_module_alone_does_however_its_maps_lie_in_memory(
+    net, dtype, make_settings, make_images
+):
+    settings = [make_settings(lr=lr, dtype=dtype, epochs=1) for lr in (0.01, 0.02)]
+    data, precision = ResidentCache(make_images(40), device="cpu")(settings[0]), Precision.of(dtype, CPU)
+    models = [build_network(s, 0, data, lambda *_: net(), precision) for s in settings]
+    pack = PackProgram([Member(s, 0) for s in settings], models, data, precision)
+    assert pack.network.method == "stacked"
+    alone = [SoloProgram(s, 0, data, lambda *_: net(), precision).train_epoch(1).loss for s in settings]
+    assert [lane.loss for lane in pack.train_epoch()] == pytest.approx(alone, rel=1e-5)
