@@ -90,6 +90,8 @@ def _close(g: GraphBuilder, result: Any) -> None:
 
 def _result(g: GraphBuilder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     args, kwargs = _resolve(node.args, values), _resolve(node.kwargs, values)
+    if _counts(node, g.model):
+        return g.emit(Form.STACKED, args[0].shape, lambda t: t.add_(args[1]), args[0])
     _check_in_place(node, g.model)
     if not any_values((args, kwargs)):
         return any_rule(g, node, args, kwargs)
@@ -98,6 +100,19 @@ def _result(g: GraphBuilder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
 
 def _resolve(content: Any, values: dict[fx.Node, Any]) -> Any:
     return fx.node.map_arg(content, lambda node: values[node])
+
+
+def _counts(node: fx.Node, model: nn.Module) -> bool:
+    """Whether a node adds a number to a buffer that nothing else reads, as norms count their batches."""
+    if node.op != "call_method" or node.target != "add_" or node.users or node.kwargs or len(node.args) != 2:
+        return False
+    counter, number = node.args
+    if not isinstance(counter, fx.Node) or counter.op != "get_attr" or type(number) not in (int, float):
+        return False
+    if counter.target not in dict(model.named_buffers()):
+        return False
+    same = [n for n in node.graph.nodes if n.op == "get_attr" and n.target == counter.target]
+    return same == [counter] and list(counter.users) == [node]
 
 
 _VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "chunk"}
