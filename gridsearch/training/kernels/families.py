@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gridsearch.training.kernels import batch_inner, compiler, pooled, small_ops
+from gridsearch.training.kernels import batch_inner, block_ops, compiler, pooled, small_ops
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.filtered_passes import filtered_passes
 from gridsearch.training.kernels.op import vector_numbers
@@ -52,6 +52,9 @@ def cover(
         input_grad: whether the gradient of what comes in is wanted.
         bf16: convolutions multiply bfloat16, which those with images innermost alone do.
     """
+    alone = block_ops.cover(stages[0], shape, dtype)
+    if alone is not None:
+        return alone, 1
     found = small_ops.cover(stages, shape, dtype)
     if found is not None:
         first = stages[0]

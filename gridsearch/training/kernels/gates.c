@@ -1,21 +1,23 @@
-/* Activations of straight and of parabolic pieces, maps times a number for each channel of an image, and channels of maps
- * side by side.
+/* Activations of each number, maps times a number for each channel of an image, and products of two values.
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  Each operation
  * reads its shape from `constants`.
  */
 
-#include "batch_inner.h"
-
-INLINE void put(REAL *to, REAL value, int adds) { *to = adds ? *to + value : value; }
+#include "curves.h"
 
 /* --- Activations -------------------------------------------------------------------------------------------------- */
 
-enum { RELU6, HARDSIGMOID, HARDSWISH };
+#define CURVES(X)                                                                                                    \
+  X(RELU6) X(HARDSIGMOID) X(HARDSWISH) X(HARDTANH) X(GELU) X(GELU_TANH) X(SILU) X(SIGMOID) X(TANH) X(ELU) X(MISH)     \
+  X(AFFINE)
+#define NAME(KIND) KIND,
+enum { CURVES(NAME) };
 
 struct activation {
   int64_t kind, numbers; /* of an image */
   int64_t inner;         /* whether a batch is whole blocks of V images */
+  double a, b;           /* the bounds of HARDTANH, or its slope and level of AFFINE, or ELU's factors: below zero, and of all */
 };
 
 static ptrdiff_t count_of(const struct op_args *a) {
@@ -24,49 +26,112 @@ static ptrdiff_t count_of(const struct op_args *a) {
 }
 
 /* What is no number stays that. */
-INLINE REAL clamped(REAL x) { return x < 0 ? 0 : x > 6 ? 6 : x; }
+INLINE vec clamped(vec x, vec least, vec most) {
+  return where((mask)(x < least), least, where((mask)(x > most), most, x));
+}
+INLINE vec clamped_6(vec x) { return clamped(x, all(0), all(6)); }
 
-INLINE REAL activated(int kind, REAL x) {
-  if (kind == RELU6) return clamped(x);
-  return kind == HARDSIGMOID ? clamped(x + 3) / 6 : x * clamped(x + 3) / 6;
+/* Of GELU's approximation by tanh. */
+INLINE vec bent(vec x) {
+  return hyperbolic_tangent(all((REAL)0.79788456080286536) * (x + all((REAL)0.044715) * x * x * x));
 }
 
-INLINE REAL gradient(int kind, REAL x, REAL gy) {
-  if (kind == RELU6) return x <= 0 || x >= 6 ? 0 : gy;
-  if (kind == HARDSIGMOID) return x > -3 && x < 3 ? gy * (REAL)(1 / 6.0f) : 0; /* torch's sixth is one of floats */
-  return x <= -3 ? 0 : x < 3 ? gy * (x / 3 + (REAL)0.5) : gy;
+/* (1 + e^x)^2 - 1, which is no longer needed where it would overflow. */
+INLINE vec of_mish(vec x) {
+  const vec e = exponential(where((mask)(x > all(20)), all(20), x));
+  return e * (e + all(2));
+}
+
+INLINE vec activated(const int kind, const struct activation *s, vec x) {
+  const vec a = all((REAL)s->a), b = all((REAL)s->b);
+  switch (kind) {
+  case RELU6: return clamped_6(x);
+  case HARDSIGMOID: return clamped_6(x + all(3)) / all(6);
+  case HARDSWISH: return x * clamped_6(x + all(3)) / all(6);
+  case HARDTANH: return clamped(x, a, b);
+  case GELU: return x * all((REAL)0.5) * (all(1) + error_function(x * all((REAL)0.70710678118654752)));
+  case GELU_TANH: return all((REAL)0.5) * x * (all(1) + bent(x));
+  case SILU: return x / (all(1) + exponential(-x));
+  case SIGMOID: return sigmoid(x);
+  case TANH: return hyperbolic_tangent(x);
+  case ELU: return b * where((mask)(x <= 0), a * exponential_less_1(x), x);
+  case MISH: {
+    const vec w = of_mish(x);
+    return where((mask)(x > all(20)), x, x * w / (w + all(2)));
+  }
+  default: return a * x + b;
+  }
+}
+
+INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
+  const vec a = all((REAL)s->a), b = all((REAL)s->b), half = all((REAL)0.5), none = all(0);
+  switch (kind) {
+  case RELU6: return where((mask)(x <= 0) | (mask)(x >= all(6)), none, gy);
+  case HARDSIGMOID: /* torch's sixth is one of floats */
+    return where((mask)(x > all(-3)) & (mask)(x < all(3)), gy * all((REAL)(1 / 6.0f)), none);
+  case HARDSWISH: return where((mask)(x <= all(-3)), none, where((mask)(x < all(3)), gy * (x / all(3) + half), gy));
+  case HARDTANH: return where((mask)(x <= a) | (mask)(x >= b), none, gy);
+  case GELU: {
+    const vec below = half * (all(1) + error_function(x * all((REAL)0.70710678118654752)));
+    return gy * (below + x * all((REAL)0.39894228040143268) * exponential(x * x * -half));
+  }
+  case GELU_TANH: {
+    const vec t = bent(x);
+    const vec slope = all((REAL)0.79788456080286536) * (all(1) + all((REAL)(3 * 0.044715)) * x * x);
+    return gy * (half * (all(1) + t) + half * x * (all(1) - t * t) * slope);
+  }
+  case SILU: {
+    const vec y = sigmoid(x);
+    return gy * y * (all(1) + x * (all(1) - y));
+  }
+  case SIGMOID: {
+    const vec y = sigmoid(x);
+    return gy * (all(1) - y) * y;
+  }
+  case TANH: {
+    const vec y = hyperbolic_tangent(x);
+    return gy * (all(1) - y * y);
+  }
+  case ELU: return gy * b * where((mask)(x <= 0), a * exponential(x), all(1));
+  case MISH: {
+    const vec w = of_mish(x), e = exponential(where((mask)(x > all(20)), all(20), x)), all_of = w + all(2);
+    const vec slope = w / all_of + x * all(4) * e * (e + all(1)) / (all_of * all_of);
+    return gy * where((mask)(x > all(20)), all(1), slope);
+  }
+  default: return gy * a;
+  }
 }
 
 #define EACH(KIND)                                                                                                   \
   case KIND:                                                                                                         \
-    for (ptrdiff_t i = 0; i < count; i++) y[i] = activated(KIND, x[i]);                                              \
+    for (ptrdiff_t i = 0; i < count; i++) y[i] = activated(KIND, s, x[i]);                                           \
     break;
 #define EACH_GRADIENT(KIND)                                                                                          \
   case KIND:                                                                                                         \
-    if (adds)                                                                                                        \
-      for (ptrdiff_t i = 0; i < count; i++) gx[i] += gradient(KIND, x[i], gy[i]);                                    \
-    else                                                                                                             \
-      for (ptrdiff_t i = 0; i < count; i++) gx[i] = gradient(KIND, x[i], gy[i]);                                     \
+    for (ptrdiff_t i = 0; i < count; i++) {                                                                          \
+      const vec own = gradient(KIND, s, x[i], gy[i]);                                                                \
+      gx[i] = adds ? gx[i] + own : own;                                                                              \
+    }                                                                                                                \
     break;
 
 void activation_forward(const struct op_args *a) {
   const struct activation *s = a->constants;
-  const ptrdiff_t count = count_of(a);
-  const REAL *restrict x = a->x[0];
-  REAL *restrict y = a->y;
-  switch (s->kind) { EACH(RELU6) EACH(HARDSIGMOID) EACH(HARDSWISH) }
+  const ptrdiff_t count = CEIL_DIV(count_of(a), V); /* what lies behind the last number is nobody's */
+  const vec *restrict x = a->x[0];
+  vec *restrict y = a->y;
+  switch (s->kind) { CURVES(EACH) }
 }
 
 void activation_infer(const struct op_args *a) { activation_forward(a); }
 
 void activation_backward(const struct op_args *a) {
   const struct activation *s = a->constants;
-  const ptrdiff_t count = count_of(a);
+  const ptrdiff_t count = CEIL_DIV(count_of(a), V);
   const int adds = a->adds[0];
-  const REAL *restrict x = a->x[0], *restrict gy = a->gy;
-  REAL *restrict gx = a->gx[0];
+  const vec *restrict x = a->x[0], *restrict gy = a->gy;
+  vec *restrict gx = a->gx[0];
   if (!gx) return;
-  switch (s->kind) { EACH_GRADIENT(RELU6) EACH_GRADIENT(HARDSIGMOID) EACH_GRADIENT(HARDSWISH) }
+  switch (s->kind) { CURVES(EACH_GRADIENT) }
 }
 
 /* --- Maps [blocks][pixels][channels][V] times gates [blocks][channels][V] ------------------------------------------- */
@@ -102,31 +167,28 @@ void gate_backward(const struct op_args *a) {
   }
 }
 
-/* --- Maps [blocks][pixels][channels][V] whose channels come side by side --------------------------------------------- */
+/* --- The product of two values, number by number -------------------------------------------------------------------- */
 
-struct concat {
-  int64_t count, pixels, channels[OP_INPUTS];
+struct multiplied {
+  int64_t numbers; /* of an image */
 };
 
-void concat_forward(const struct op_args *a) {
-  const struct concat *s = a->constants;
-  vec *y = a->y;
-  for (ptrdiff_t p = 0; p < CEIL_DIV(a->images, V) * s->pixels; p++)
-    for (ptrdiff_t i = 0; i < s->count; y += s->channels[i++])
-      memcpy(y, (const vec *)a->x[i] + p * s->channels[i], sizeof(vec) * s->channels[i]);
+void multiply_forward(const struct op_args *a) {
+  const struct multiplied *s = a->constants;
+  const vec *x = a->x[0], *other = a->x[1];
+  vec *restrict y = a->y;
+  for (ptrdiff_t i = 0; i < CEIL_DIV(a->images, V) * s->numbers; i++) y[i] = x[i] * other[i];
 }
 
-void concat_infer(const struct op_args *a) { concat_forward(a); }
+void multiply_infer(const struct op_args *a) { multiply_forward(a); }
 
-void concat_backward(const struct op_args *a) {
-  const struct concat *s = a->constants;
-  ptrdiff_t all = 0;
-  for (ptrdiff_t i = 0; i < s->count; i++) all += s->channels[i];
-  for (ptrdiff_t i = s->count - 1, first = all; i >= 0; i--) {
-    first -= s->channels[i];
-    const vec *gy = (const vec *)a->gy + first;
+void multiply_backward(const struct op_args *a) {
+  const struct multiplied *s = a->constants;
+  const vec *gy = a->gy;
+  for (int i = 1; i >= 0; i--) {
+    const vec *other = a->x[1 - i];
     vec *gx = a->gx[i];
-    for (ptrdiff_t p = 0; gx && p < CEIL_DIV(a->images, V) * s->pixels; p++, gy += all, gx += s->channels[i])
-      for (ptrdiff_t c = 0; c < s->channels[i]; c++) gx[c] = a->adds[i] ? gx[c] + gy[c] : gy[c];
+    for (ptrdiff_t n = 0; gx && n < CEIL_DIV(a->images, V) * s->numbers; n++)
+      gx[n] = a->adds[i] ? gx[n] + gy[n] * other[n] : gy[n] * other[n];
   }
 }

@@ -122,11 +122,11 @@ void convert_backward(const struct op_args *a) {
 /* --- Dropout, with the mask that torch would draw for the lane alone ---------------------------------------------- */
 
 struct dropout {
-  int64_t layout, channels, pixels;
-  int64_t whole;       /* whole channels are dropped */
-  int64_t last;        /* torch's own mask has the channels last */
-  int64_t from_recipe; /* a lane's rate goes before the model's own */
+  int64_t inner;          /* whether a batch is whole blocks of V images */
+  int64_t numbers, drawn; /* of an image, and of torch's mask for it */
+  int64_t from_recipe;    /* a lane's rate goes before the model's own */
   double rate;
+  const int32_t *places; /* [numbers]: of each number in torch's mask of its image */
 };
 
 /* Bytes of 1 for what is kept: a number of 53 bits, from two words of which the first is the higher, is below `keep`. */
@@ -153,28 +153,26 @@ static double dropout_rate(const struct op_args *a) {
 /* The mask of a batch in the activation's layout, from torch's own order; places of no image are 0. */
 static void order_mask(const struct dropout *s, const uint8_t *restrict drawn, uint8_t *restrict mask,
                        ptrdiff_t images) {
-  const ptrdiff_t numbers = s->channels * s->pixels, side = s->layout == BATCH_INNER ? V : 1;
-  const ptrdiff_t each = s->whole ? s->channels : numbers;
+  const ptrdiff_t side = s->inner ? V : 1;
   for (ptrdiff_t b = 0; b < images; b += side)
-    for (ptrdiff_t i = 0; i < numbers; i++, mask += side) {
-      const ptrdiff_t c = s->layout == FEATURES ? i / s->pixels : i % s->channels;
-      const ptrdiff_t p = s->layout == FEATURES ? i % s->pixels : i / s->channels;
-      const uint8_t *from = drawn + b * each + (s->whole ? c : s->last ? p * s->channels + c : c * s->pixels + p);
-      for (ptrdiff_t v = 0; v < side; v++) mask[v] = b + v < images ? from[v * each] : 0;
+    for (ptrdiff_t i = 0; i < s->numbers; i++, mask += side) {
+      const uint8_t *from = drawn + b * s->drawn + s->places[i];
+      if (b + side <= images)
+        for (ptrdiff_t v = 0; v < side; v++) mask[v] = from[v * s->drawn];
+      else
+        for (ptrdiff_t v = 0; v < side; v++) mask[v] = b + v < images ? from[v * s->drawn] : 0;
     }
 }
 
 /* saved: the mask as it is drawn, then in the activation's layout. */
 static uint8_t *ordered(const struct op_args *a) {
   const struct dropout *s = a->constants;
-  const ptrdiff_t drawn = a->images * s->channels * (s->whole ? 1 : s->pixels);
-  return (uint8_t *)a->saved + CEIL_DIV(drawn, 64) * 64;
+  return (uint8_t *)a->saved + CEIL_DIV(a->images * s->drawn, 64) * 64;
 }
 
 static ptrdiff_t dropout_numbers(const struct op_args *a) {
   const struct dropout *s = a->constants;
-  const ptrdiff_t images = s->layout == BATCH_INNER ? CEIL_DIV(a->images, V) * V : a->images;
-  return images * s->channels * s->pixels;
+  return (s->inner ? CEIL_DIV(a->images, V) * V : a->images) * s->numbers;
 }
 
 /* to = from where the mask is set, times the scale; what is dropped is from times 0, as torch has it */
@@ -192,7 +190,7 @@ static void apply_mask(const struct op_args *a, const REAL *restrict from, REAL 
 void dropout_forward(const struct op_args *a) {
   const struct dropout *s = a->constants;
   const double rate = dropout_rate(a);
-  const ptrdiff_t drawn = a->images * s->channels * (s->whole ? 1 : s->pixels);
+  const ptrdiff_t drawn = a->images * s->drawn;
   if (rate > 0 && rate < 1)
     draw_mask(a->buffers[0], a->saved, drawn, 1 - rate);
   else

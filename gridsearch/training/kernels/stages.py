@@ -57,18 +57,35 @@ class LeakyRelu:
 
 
 class Curve(StrEnum):
-    """An activation of straight or parabolic pieces that is no (leaky) ReLU."""
+    """An activation that is no (leaky) ReLU, in the order of gates.c."""
 
     RELU6 = "relu6"
     HARDSIGMOID = "hardsigmoid"
     HARDSWISH = "hardswish"
+    HARDTANH = "hardtanh"
+    GELU = "gelu"
+    GELU_TANH = "gelu by tanh"
+    SILU = "silu"
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+    ELU = "elu"
+    MISH = "mish"
+    AFFINE = "affine"
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An activation of each number."""
+    """An activation of each number.
+
+    Attributes:
+        curve: which.
+        a: the least result of a hardtanh; an ELU's factor below zero; the slope of an affine function.
+        b: the largest result; an ELU's factor of all; the level.
+    """
 
     curve: Curve
+    a: float = 0.0
+    b: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +94,87 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Concat:
-    """Maps of several inputs with their channels side by side.
+class Multiply:
+    """The product with another value of the same shape, number by number, which is the operation's next input."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The same numbers, [pixels][channels], as another shape."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Arrange:
+    """Numbers of up to three inputs in another order.
 
     Attributes:
-        channels: of each input.
+        shape: of the result.
+        sizes: numbers of each input.
+        places: int32 [numbers, 2]: of each number, in the order [pixels][channels], its input and its place there; the
+            input of a zero is -1.
     """
 
-    channels: tuple[int, ...]
+    shape: Shape
+    sizes: tuple[int, ...]
+    places: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A parameter, or a buffer, as a value that all images share."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class ImageNorm:
+    """A norm over numbers of one image: each pixel's channels, or groups of channels over all pixels.
+
+    Attributes:
+        channels: C.
+        groups: of channels; 0 for each pixel's own.
+        eps: is added to the variance.
+        centers: the mean is subtracted.
+    """
+
+    channels: int
+    groups: int
+    eps: float
+    centers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """Softmax over each pixel's channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Products of pairs of matrices that both are an image's own: [rows][depth] times [depth][columns].
+
+    The result is [rows][count][columns].
+
+    Attributes:
+        count: of pairs.
+        rows: of the first and of the result.
+        columns: of the second and of the result.
+        depth: columns of the first, rows of the second.
+        scale: factor of the result.
+        sizes: numbers of both inputs.
+        steps: in each input from row to row and from column to column, in numbers.
+        places: int64 [2, count]: where each matrix begins in its input.
+    """
+
+    count: int
+    rows: int
+    columns: int
+    depth: int
+    scale: float
+    sizes: tuple[int, int]
+    steps: tuple[Pair, Pair]
+    places: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +228,17 @@ class Dropout:
         features: whole channels are dropped.
         from_recipe: a lane's recipe may set the rate.
         layer: its number in the order of the calls.
+        images: whole images are dropped.
+        order: int32 [numbers]: of each number, in the order [pixels][channels], its place in torch's mask of an image;
+            none where that is a map's or a row of features.
     """
 
     rate: float
     features: bool
     from_recipe: bool
     layer: int
+    images: bool = False
+    order: bytes = b""
 
 
 Stage = (
@@ -154,7 +249,13 @@ Stage = (
     | Activation
     | Add
     | Gate
-    | Concat
+    | Multiply
+    | View
+    | Arrange
+    | Learned
+    | ImageNorm
+    | Softmax
+    | Product
     | MaxPool
     | AvgPool
     | GlobalMean
@@ -177,8 +278,10 @@ def shape_after(stage: Stage, shape: Shape) -> Shape:
         case MaxPool() | AvgPool():
             pooled = zip(shape[1:], stage.kernel, stage.stride, stage.padding, strict=True)
             return (shape[0], *((side + 2 * p - k) // step + 1 for side, k, step, p in pooled))
-        case Concat():
-            return (sum(stage.channels), *shape[1:])
+        case View() | Arrange() | Learned():
+            return stage.shape
+        case Product():
+            return (stage.columns, 1, stage.rows * stage.count)
         case GlobalMean():
             return shape[:1]
         case Flatten():

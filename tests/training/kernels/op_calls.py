@@ -90,7 +90,20 @@ def _padding(place: int, layout: Layout, shape, images: int, dtype) -> torch.Ten
     return read(place, layout, shape, whole, dtype)[images:]
 
 
-def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=None, frozen=False) -> Called:
+def call(  # noqa: PLR0913  (each by its name)
+    op,
+    xs,
+    shape,
+    params=(),
+    buffers=(),
+    gy=None,
+    *,
+    wants=None,
+    before=None,
+    frozen=False,
+    images=None,
+    dtype=None,
+) -> Called:
     """Call all three functions of an operation.
 
     Args:
@@ -103,8 +116,10 @@ def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=No
         wants: for each input, whether its gradient is wanted (default: yes).
         before: for each input, what its gradient is added to; None for none.
         frozen: the gradients of the parameters are not wanted, and stay NaN.
+        images: how many; needed where there is no input.
+        dtype: of all numbers; likewise.
     """
-    images, dtype = len(xs[0]), xs[0].dtype
+    images, dtype = images or len(xs[0]), dtype or xs[0].dtype
     size = 8 if dtype == torch.float64 else 4
     arena = Arena()
     args = OpArgs(images=images, constants=op.constants)

@@ -13,12 +13,8 @@ from gridsearch.training.kernels import find_compiler, small_ops
 from gridsearch.training.kernels.op import Layout, OpArgs, activation_numbers, from_layout, to_layout
 from gridsearch.training.kernels.plan import PlanLibrary
 from gridsearch.training.kernels.stages import (
-    Activation,
-    Concat,
     Conv,
-    Curve,
     Dropout,
-    Gate,
     LeakyRelu,
     Linear,
     MaxPool,
@@ -145,55 +141,3 @@ def dropped(op, x, gradient, seed, rate, plan):
     op.library.forward(ctypes.byref(args))
     op.library.backward(ctypes.byref(args))
     return from_layout(y, op.output, shape, images), from_layout(gx, op.output, shape, images)
-
-
-CURVES = {Curve.RELU6: F.relu6, Curve.HARDSIGMOID: F.hardsigmoid, Curve.HARDSWISH: F.hardswish}
-
-
-@pytest.mark.parametrize("adds", [False, True])
-@pytest.mark.parametrize("curve", Curve)
-def test_activations_of_pieces_are_torchs_where_the_pieces_meet_too(curve, adds):
-    op, covered = small_ops.cover([Activation(curve)], (3, 5, 4), DOUBLE)
-    assert covered == 1
-    x = drawn(19, 3, 5, 4) * 4
-    x[0, 0, 0], x[0, 0, 1] = torch.tensor([-3.0, 0.0, 3.0, 6.0]), torch.tensor([float("inf"), 9.0, -9.0, 0.5])
-    hold_against(op, x, CURVES[curve], adds=adds)
-    op, _ = small_ops.cover([Activation(curve)], (33,), DOUBLE)
-    hold_against(op, drawn(7, 33) * 4, CURVES[curve], adds=adds)
-    strange = torch.tensor([[float("-inf"), float("nan")]], dtype=DOUBLE)
-    op, _ = small_ops.cover([Activation(curve)], (2,), DOUBLE)
-    torch.testing.assert_close(call(op, [strange], (2,)).y, CURVES[curve](strange), equal_nan=True)
-
-
-@pytest.mark.parametrize("adds", [False, True])
-def test_maps_times_a_number_for_each_channel_are_torchs(adds):
-    op, covered = small_ops.cover([Gate()], (5, 3, 2), DOUBLE)
-    assert covered == 1
-    maps, gate, gradient = drawn(19, 5, 3, 2), drawn(19, 5), drawn(19, 5, 3, 2) + 1
-    leaves = [t.clone().requires_grad_() for t in (maps, gate)]
-    expected = leaves[0] * leaves[1][:, :, None, None]
-    own = torch.autograd.grad(expected, leaves, gradient)
-    before = [maps * 2, gate * 3] if adds else None
-    found = call(op, [maps, gate], (5, 3, 2), gy=gradient, before=before)
-    torch.testing.assert_close(found.y, expected.detach())
-    torch.testing.assert_close(found.infer, expected.detach())
-    for i in range(2):
-        torch.testing.assert_close(found.gx[i], own[i] + (before[i] if before else 0))
-    assert all(not padding.any() for padding in found.padding)
-    alone = call(op, [maps, gate], (5, 3, 2), gy=gradient, wants=[False, True])
-    torch.testing.assert_close(alone.gx[1], own[1])
-
-
-@pytest.mark.parametrize("adds", [False, True])
-def test_maps_side_by_side_are_torchs_and_one_input_may_come_twice(adds):
-    op, covered = small_ops.cover([Concat((2, 1, 3))], (2, 3, 2), DOUBLE)
-    assert covered == 1
-    xs = [drawn(19, channels, 3, 2) for channels in (2, 1, 3)]
-    gradient = drawn(19, 6, 3, 2)
-    before = [x * 2 for x in xs] if adds else None
-    found = call(op, xs, (6, 3, 2), gy=gradient, before=before)
-    for y in (found.y, found.infer):
-        assert torch.equal(y, torch.cat(xs, 1))
-    for i, own in enumerate(gradient.split([2, 1, 3], 1)):
-        torch.testing.assert_close(found.gx[i], own + (before[i] if before else 0))
-    assert all(not padding.any() for padding in found.padding)

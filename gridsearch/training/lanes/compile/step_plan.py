@@ -1,7 +1,7 @@
-"""Which compiled operations a network's step is made of, and where each finds its memory.
+"""Which compiled operations a network's step is made of.
 
-Stands between the stages of a network and the plan that C runs: covers the stages with operations, puts conversions
-where two of them want other layouts, and lays out one arena for all.
+Stands between the stages of a network and the plan that C runs: covers the stages with operations, and puts conversions
+where two of them want other layouts; `arena` gives them memory.
 
 Shapes: B batch, P elements of a lane's trained parameters.
 """
@@ -12,10 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels import families, small_ops
-from gridsearch.training.kernels.op import PARAMS, SLACK, Layout, activation_numbers
-from gridsearch.training.kernels.stages import BatchNorm, Conv, Dropout, Flatten, Linear, numbers
+from gridsearch.training.kernels.op import PARAMS, Layout
+from gridsearch.training.kernels.stages import (
+    BatchNorm,
+    Conv,
+    Dropout,
+    Flatten,
+    Learned,
+    Linear,
+    View,
+    numbers,
+)
 from gridsearch.training.lanes.compile.lane_values import NotStackable
-from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network, step_graph
+from gridsearch.training.lanes.compile.stage_calls import step_graph
+from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network
 from gridsearch.training.lanes.compile.tracing import inspect, trace
 
 if TYPE_CHECKING:
@@ -28,8 +38,6 @@ if TYPE_CHECKING:
     from gridsearch.training.kernels.stages import Shape, Stage
     from gridsearch.training.lanes.compile.step_graph import Node, StepGraph
     from gridsearch.training.lanes.runtime.storage import Storage
-
-_LINE = 64  # bytes of a cache line, and of the widest vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +133,13 @@ class _Coverer:
     def _choose(self, first: int) -> tuple[Op | None, list[int]]:
         members = list(chain(self._graph, first))
         stages = [self._graph.nodes[n - 1].stage for n in members]
-        if isinstance(stages[0], Flatten | Dropout):
+        if isinstance(stages[0], Flatten | View | Dropout):
             return None, members[:1]
-        value = self._graph.nodes[first - 1].inputs[0]
+        node = self._graph.nodes[first - 1]
         found = families.cover(
-            *(stages, self._graph.shape(value), self._dtype),
+            *(stages, self._graph.shape(node.inputs[0]) if node.inputs else (), self._dtype),
             images=self._images,
-            input_grad=value != 0,
+            input_grad=node.inputs[:1] != (0,),
             bf16=self._bf16,
         )
         if found is None:
@@ -143,11 +151,17 @@ class _Coverer:
         if isinstance(first.stage, Flatten):
             self._flatten(first, result)
             return
+        if isinstance(first.stage, View):
+            inner = Layout.BATCH_INNER
+            self._found[result] = {inner: self._slot(first.inputs[0], inner)}
+            return
         if isinstance(first.stage, Dropout):
             self._dropout(first, result)
             return
         assert op is not None
-        values = [first.inputs[0], *(value for node in nodes for value in node.inputs[1:])]
+        if isinstance(first.stage, Learned) and not self.steps.slots:
+            raise NoPlan("a parameter before the first layer")
+        values = [*first.inputs[:1], *(value for node in nodes for value in node.inputs[1:])]
         params = tuple(p for node in nodes for p in node.params)
         buffers = tuple(b for node in nodes for b in node.buffers)
         self.steps.counters += [node.counter for node in nodes if node.counter is not None]
@@ -215,7 +229,11 @@ class _Coverer:
         value = node.inputs[0]
         if value == 0:
             self._slot(0, Layout.FEATURES)
-        layout, slot = next(iter(self._found[value].items()))
+        if node.stage.order:
+            self._slot(value, Layout.BATCH_INNER)
+        found = self._found[value]
+        layout = Layout.BATCH_INNER if node.stage.order else next(iter(found))
+        slot = found[layout]
         op = small_ops.dropout(node.stage, layout, node.shape, self._dtype, channels_last=self._channels_last)
         if op is None:
             raise NoPlan("no compiler")
@@ -282,8 +300,8 @@ def plan_network(
         for training in (True, False):
             traced = trace(model, training=training)
             model.train(training)
-            shapes = inspect(model, traced, x_BCHW).shapes
-            graphs.append(step_graph(model, traced.graph, shapes, training=training))
+            found = inspect(model, traced, x_BCHW)
+            graphs.append(step_graph(model, traced, found, training=training))
     except NotStackable as error:
         raise NoPlan(str(error)) from error
     finally:
@@ -309,80 +327,3 @@ def _convolves(stage: Stage) -> bool:
 
 def _is_wide(stage: Stage) -> bool:
     return isinstance(stage, Linear) and stage.inputs * stage.outputs >= _WIDE
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Where things lie in an arena, in bytes from its beginning.
-
-    Attributes:
-        slots: each activation.
-        gradients: each activation's gradient; None where it has none.
-        saved: what each operation leaves for its backward pass.
-        workspace: of whichever operation runs.
-        size: of the whole arena.
-    """
-
-    slots: list[int]
-    gradients: list[int | None]
-    saved: list[int]
-    workspace: int
-    size: int
-
-
-def lay_out(steps: Steps, batch: int, evaluated: int, dtype: torch.dtype) -> Memory:
-    """Lay out an arena: what is not needed at the same time may have the same place.
-
-    Args:
-        steps: the operations.
-        batch: most images of a training step.
-        evaluated: most images of an evaluated batch.
-        dtype: of the weights.
-    """
-    ops, slots = steps.ops, steps.slots
-    count, size = len(ops), 8 if str(dtype) == "torch.float64" else 4
-    most = max(batch, evaluated)
-
-    def backward(op: int) -> int:  # when it runs, after all forward passes and the loss
-        return 2 * count - op
-
-    maker = {placed.output: n for n, placed in enumerate(ops)}
-    readers: dict[int, list[int]] = {}
-    for n, placed in enumerate(ops):
-        for i in placed.inputs:
-            readers.setdefault(i, []).append(n)
-    wanted: list[tuple[int, int, int]] = []  # bytes, first and last time of use
-    for s, slot in enumerate(slots):
-        numbers = activation_numbers(slot.layout, slot.shape, most, dtype)
-        wanted.append((numbers * size, maker.get(s, 0), backward(maker.get(s, 0))))
-    with_gradient = [s for s, slot in enumerate(slots) if slot.trained]
-    for s in with_gradient:
-        numbers = activation_numbers(slots[s].layout, slots[s].shape, batch, dtype)
-        begins = count if s == steps.logits else backward(max(readers[s]))
-        wanted.append((numbers * size, begins, backward(maker[s])))
-    wanted += [(placed.op.saved_bytes(batch), n, backward(n)) for n, placed in enumerate(ops)]
-    wanted.append((max(placed.op.workspace_bytes(most) for placed in ops), 0, backward(0)))
-    places, total = _pack(wanted)
-    gradients: list[int | None] = [None] * len(slots)
-    for s, place in zip(with_gradient, places[len(slots) :], strict=False):
-        gradients[s] = place
-    saved = places[len(slots) + len(with_gradient) : -1]
-    return Memory(places[: len(slots)], gradients, saved, places[-1], total)
-
-
-def _pack(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
-    """Place pieces (bytes, first and last time of use), the largest first, each in the lowest gap that is free."""
-    placed: list[tuple[int, int, int, int]] = []  # begin, end, first, last
-    places = [0] * len(wanted)
-    for i in sorted(range(len(wanted)), key=lambda i: -wanted[i][0]):
-        size, first, last = wanted[i]
-        size = -(-(size + SLACK) // _LINE) * _LINE
-        at = 0
-        for begin, end, others_first, others_last in sorted(placed):
-            if others_first <= last and first <= others_last:
-                if begin >= at + size:
-                    break
-                at = max(at, end)
-        placed.append((at, at + size, first, last))
-        places[i] = at
-    return places, max((end for _, end, _, _ in placed), default=0)

@@ -17,7 +17,7 @@ import torch
 from gridsearch.training.kernels.calling import POINTER
 from gridsearch.training.kernels.op import SLACK, OpArgs
 from gridsearch.training.kernels.plan import LAYOUTS, Call, PlanStruct, Relocation
-from gridsearch.training.lanes.compile.step_plan import lay_out
+from gridsearch.training.lanes.compile.arena import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,163 @@
+"""Operations on blocks of images that need no more than their shape: activations, gates, orders, norms, attention.
+
+Stands between their C sources and a plan; see `op`.  A value of theirs is [blocks][pixels][channels][V].
+
+Shapes: C channels, V numbers in a vector.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gridsearch.training.kernels.calling import POINTER
+from gridsearch.training.kernels.compiled_op import CompiledOp, sides, small_op
+from gridsearch.training.kernels.op import INPUTS, Layout, vector_numbers
+from gridsearch.training.kernels.stages import (
+    Activation,
+    Arrange,
+    Curve,
+    Gate,
+    ImageNorm,
+    Learned,
+    Multiply,
+    Product,
+    Softmax,
+    numbers,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from gridsearch.training.kernels.stages import Shape, Stage
+
+_INT = ctypes.c_int64
+_PAIR = _INT * 2
+_INNER = (Layout.BATCH_INNER, Layout.BATCH_INNER)
+
+
+def cover(stage: Stage, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
+    """Return the operation of a stage; None where it is none of these, or nothing can be compiled.
+
+    Args:
+        stage: the stage.
+        shape: of one image that comes in.
+        dtype: of the weights.
+    """
+    match stage:
+        case Activation():
+            found = _activation(stage, shape, dtype)
+        case Gate():
+            found = small_op("gate", _Gated(*sides(shape)), _INNER, dtype, source="gates.c", inputs=2)
+        case Multiply():
+            own = _Numbers(numbers(shape))
+            found = small_op("multiply", own, _INNER, dtype, source="gates.c", inputs=2)
+        case Arrange():
+            found = _arrange(stage, dtype)
+        case Learned():
+            own = _Numbers(numbers(stage.shape))
+            found = small_op("learned", own, _INNER, dtype, source="arrange.c", inputs=0)
+        case ImageNorm():
+            found = _norm(stage, shape, dtype)
+        case Softmax():
+            channels, pixels = sides(shape)
+            found = small_op("softmax", _Softmax(pixels, channels), _INNER, dtype, source="attention.c")
+        case Product():
+            found = _product(stage, dtype)
+        case _:
+            found = None
+    return found
+
+
+def _activation(stage: Activation, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
+    layout = Layout.FEATURES if len(shape) == 1 else Layout.BATCH_INNER
+    kind, inner = list(Curve).index(stage.curve), int(layout is Layout.BATCH_INNER)
+    own = _Activation(kind, numbers(shape), inner, stage.a, stage.b)
+    return small_op("activation", own, (layout, layout), dtype, source="gates.c")
+
+
+def _arrange(stage: Arrange, dtype: torch.dtype) -> CompiledOp | None:
+    places = np.frombuffer(stage.places, np.int32).reshape(-1, 2)
+    inputs, at = places.T
+    count = len(stage.sizes)
+    # a run goes on as long as the next number is of the same input, and the next one there
+    goes_on = (inputs[1:] == inputs[:-1]) & ((at[1:] == at[:-1] + 1) | (inputs[1:] < 0))
+    first = np.flatnonzero(np.concatenate([[True], ~goes_on]))
+    lengths = np.diff(np.append(first, len(places)))
+    runs = np.ascontiguousarray(np.stack([inputs[first], at[first], first, lengths], 1), dtype=np.int32)
+    whole = [np.array_equal(np.sort(at[inputs == i]), np.arange(size)) for i, size in enumerate(stage.sizes)]
+    own = _Arrangement(
+        *(count, len(places)),
+        *((_INT * INPUTS)(*each) for each in (stage.sizes, whole)),
+        *(len(runs), runs.ctypes.data),
+    )
+    return small_op("arrange", own, _INNER, dtype, source="arrange.c", inputs=count, kept=runs)
+
+
+def _norm(stage: ImageNorm, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
+    channels, pixels = sides(shape)
+    own = _Norm(channels, pixels, stage.groups, int(stage.centers), stage.eps)
+    vector = vector_numbers(dtype)
+    sets = stage.groups or pixels
+
+    def saved(images: int) -> int:
+        return -(-images // vector) * sets * 2 * vector * dtype.itemsize
+
+    workspace = 2 * channels * vector * dtype.itemsize
+    return small_op("norm", own, _INNER, dtype, saved, source="image_norms.c", workspace=workspace)
+
+
+def _product(stage: Product, dtype: torch.dtype) -> CompiledOp | None:
+    places = np.frombuffer(stage.places, np.int64)
+    own = _Product(
+        *(stage.count, stage.rows, stage.columns, stage.depth, _PAIR(*stage.sizes)),
+        *((_PAIR * 2)(*(_PAIR(*each) for each in stage.steps)), stage.scale, places.ctypes.data),
+    )
+    return small_op("product", own, _INNER, dtype, source="attention.c", inputs=2, kept=places)
+
+
+class _Activation(ctypes.Structure):
+    _fields_ = (
+        *((name, _INT) for name in ("kind", "numbers", "inner")),
+        *((name, ctypes.c_double) for name in ("a", "b")),
+    )
+
+
+class _Gated(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("channels", "pixels"))
+
+
+class _Numbers(ctypes.Structure):
+    _fields_ = (("numbers", _INT),)
+
+
+class _Arrangement(ctypes.Structure):
+    _fields_ = (
+        *((name, _INT) for name in ("count", "numbers")),
+        *((name, _INT * INPUTS) for name in ("sizes", "whole")),
+        ("run_count", _INT),
+        ("runs", POINTER),
+    )
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (
+        *((name, _INT) for name in ("channels", "pixels", "groups", "centers")),
+        ("eps", ctypes.c_double),
+    )
+
+
+class _Softmax(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("rows", "columns"))
+
+
+class _Product(ctypes.Structure):
+    _fields_ = (
+        *((name, _INT) for name in ("count", "rows", "columns", "depth")),
+        ("sizes", _PAIR),
+        ("steps", _PAIR * 2),
+        ("scale", ctypes.c_double),
+        ("places", POINTER),
+    )

@@ -1,0 +1,76 @@
+/* Exponentials and what is made of them, for a vector at a time.
+ *
+ * In single precision by polynomials; in double, which is there to be compared with, number by number by the C library.
+ * What is no number stays that, and infinities give their limits. */
+
+#pragma once
+
+#include <math.h>
+
+#include "batch_inner.h"
+
+#if DOUBLE
+
+#define EACH_NUMBER(NAME, FUNCTION)                                                                                  \
+  INLINE vec NAME(vec x) {                                                                                           \
+    for (int i = 0; i < V; i++) x[i] = FUNCTION(x[i]);                                                               \
+    return x;                                                                                                        \
+  }
+EACH_NUMBER(exponential, exp)
+EACH_NUMBER(exponential_less_1, expm1)
+EACH_NUMBER(error_function, erf)
+
+#else
+
+/* 2^n e^r with n the whole number nearest to x / ln 2; e^r by the polynomial of Cephes' expf. */
+INLINE vec exponential(vec x) {
+  const vec whole = all(12582912.0f); /* 1.5 * 2^23: sums with it are whole numbers, and end in their bits */
+  const vec shifted = x * all(1.44269504088896341f) + whole, n = shifted - whole;
+  const vec r = x - n * all(0.693359375f) + n * all(2.12194440e-4f);
+  vec p = all(1.9875691500e-4f);
+  p = p * r + all(1.3981999507e-3f);
+  p = p * r + all(8.3334519073e-3f);
+  p = p * r + all(4.1665795894e-2f);
+  p = p * r + all(1.6666665459e-1f);
+  p = p * r + all(5.0000001201e-1f);
+  p = p * r * r + r + all(1.0f);
+  vec y = (vec)((mask)p + ((mask)shifted << 23));
+  y = where((mask)(x < all(-87.0f)), all(0.0f), y);
+  y = where((mask)(x > all(88.3f)), all(INFINITY), y);
+  return where((mask)(x == x), y, x);
+}
+
+/* e^x - 1; near zero by its series, where the difference would lose digits. */
+INLINE vec exponential_less_1(vec x) {
+  vec p = all(1 / 5040.0f);
+  p = p * x + all(1 / 720.0f);
+  p = p * x + all(1 / 120.0f);
+  p = p * x + all(1 / 24.0f);
+  p = p * x + all(1 / 6.0f);
+  p = p * x + all(1 / 2.0f);
+  p = p * x * x + x;
+  return where((mask)(x < all(0.4f)) & (mask)(x > all(-0.4f)), p, exponential(x) - all(1.0f));
+}
+
+/* Abramowitz and Stegun 7.1.26, as torch's own vectors have it: 1.5e-7 at most. */
+INLINE vec error_function(vec x) {
+  const mask sign = (mask)x & (mask)all(-0.0f);
+  const vec size = (vec)((mask)x ^ sign), t = all(1.0f) / (all(1.0f) + all(0.3275911f) * size);
+  vec p = all(1.061405429f);
+  p = p * t - all(1.453152027f);
+  p = p * t + all(1.421413741f);
+  p = p * t - all(0.284496736f);
+  p = p * t + all(0.254829592f);
+  return (vec)((mask)(all(1.0f) - p * t * exponential(-(x * x))) ^ sign);
+}
+
+#endif
+
+INLINE vec sigmoid(vec x) { return all(1) / (all(1) + exponential(-x)); }
+
+/* -m / (m + 2) with m = e^(-2 |x|) - 1, which loses no digits. */
+INLINE vec hyperbolic_tangent(vec x) {
+  const mask sign = (mask)x & (mask)all((REAL)-0.0);
+  const vec size = (vec)((mask)x ^ sign), m = exponential_less_1(size * all(-2));
+  return (vec)((mask)(-m / (m + all(2))) ^ sign);
+}

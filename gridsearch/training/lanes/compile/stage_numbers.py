@@ -1,0 +1,186 @@
+"""Stages of each number, or of pairs of numbers: activations, sums, products, means, dropout.
+
+Stands beside `stage_reader`, for `stage_layers` and `stage_calls`.
+
+Shapes: B batch, C/H/W channels, height, width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gridsearch.training.kernels.stages import (
+    Activation,
+    Add,
+    Conv,
+    Curve,
+    Dropout,
+    Gate,
+    GlobalMean,
+    LeakyRelu,
+    Linear,
+    Multiply,
+    Relu,
+)
+from gridsearch.training.lanes.compile.places import PARAMETERS, only_value, places_of, values_of
+from gridsearch.training.lanes.compile.step_graph import NoPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.training.kernels.stages import Stage
+    from gridsearch.training.lanes.compile.stage_reader import StageReader
+
+_MAP = 3  # dimensions of one image's maps
+
+
+def each(r: StageReader, x: Any, stage: Stage) -> torch.Tensor:
+    """Return the codes of an activation after a stage that acts on each number."""
+    value, places = r.whole(x)
+    return r.fresh(r.add(stage, value), places)
+
+
+def affine(r: StageReader, x: Any, slope: float, level: float) -> torch.Tensor:
+    """Return the codes of a number times an activation, plus a number."""
+    return each(r, x, Activation(Curve.AFFINE, float(slope), float(level)))
+
+
+def add(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the codes of a sum."""
+    return _pair(r, Add(), *_alike(a, b))
+
+
+def multiply(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the codes of a product: of maps with a number for each channel, or of each number with another."""
+    for maps, gate in ((a, b), (b, a)):
+        gates = maps.dim() == gate.dim() == 1 + _MAP and gate.shape[1] == maps.shape[1]
+        if gates and tuple(gate.shape[2:]) == (1, 1) and maps.shape[2:] != (1, 1) and not _is_parameter(gate):
+            return r.of_maps(r.add(Gate(), r.maps(maps), r.features(gate.flatten(1))))
+    return _pair(r, Multiply(), *_alike(a, b))
+
+
+def _is_parameter(codes: torch.Tensor) -> bool:
+    return bool((values_of(codes) >= PARAMETERS).all())
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise NoPlan("a sum or a product of unlike shapes") from error
+    return a.expand(shape), b.expand(shape)
+
+
+def _pair(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the codes of two activations' numbers taken together; in the order of the later one, if it is whole."""
+    if all(_is_parameter(codes) for codes in (a, b)):
+        raise NoPlan("arithmetic of parameters alone")
+    last = max((a, b), key=lambda codes: (_stays(codes), not _is_parameter(codes), _source(codes)))
+    other = b if last is a else a
+    value, places = r.whole(last)
+    theirs = r.in_order_of(other, value, places)
+    if 0 in (value, theirs):
+        raise NoPlan("arithmetic of the images themselves")
+    return r.fresh(r.add(stage, value, theirs), places)
+
+
+def _source(codes: torch.Tensor) -> int:
+    value = only_value(codes)
+    return -1 if value is None else value
+
+
+def _stays(codes: torch.Tensor) -> bool:
+    """Whether all of a value's numbers are there, so that it need not be put in order."""
+    value = only_value(codes)
+    return (
+        value is not None and value < PARAMETERS and len(set(codes[0].flatten().tolist())) == codes[0].numel()
+    )
+
+
+def mean(r: StageReader, x: torch.Tensor, dims: tuple[int, ...], *, keeps: bool) -> torch.Tensor:
+    """Return the codes of means over some dimensions."""
+    over = sorted(d % x.dim() for d in dims)
+    if not over or over[0] == 0:
+        raise NoPlan("a mean over images")
+    rest = [d for d in range(1, x.dim()) if d not in over]
+    sizes = [x.shape[d] for d in rest]
+    pixels = [x.shape[d] for d in over]
+    maps = x.permute(0, *rest, *over).reshape(len(x), math.prod(sizes), pixels[0], math.prod(pixels[1:]))
+    found = r.of_maps(r.add(GlobalMean(), r.maps(maps))).reshape(len(x), *sizes)
+    for d in over if keeps else []:
+        found = found.unsqueeze(d)
+    return found
+
+
+def dropout(
+    r: StageReader, x: Any, rate: float, *, features: bool, from_recipe: bool, images: bool = False
+) -> torch.Tensor:
+    """Return the codes of an activation after dropout; in evaluation it stays as it is.
+
+    Torch draws a mask number by number, in the order of what it drops.
+    """
+    first = r.one(x)
+    if features and first.dim() != _MAP:
+        raise NoPlan("channels of features dropped")
+    value, places = r.whole(x)
+    if not r.training:
+        return r.fresh(value, places)
+    r.dropouts += 1
+    order = b""
+    if not torch.equal(places, places_of(r.of_maps(value)[0])) and not images:
+        if features:
+            raise NoPlan("channels of what is no map dropped")
+        order = places.flatten().argsort().numpy().astype(np.int32).tobytes()
+    stage = Dropout(rate, features, from_recipe, r.dropouts, images, order)
+    return r.fresh(r.add(stage, value), places)
+
+
+def dense(r: StageReader, x: Any, inputs: int, outputs: int, params: Sequence[str | None]) -> torch.Tensor:
+    """Return the codes of a dense layer's result: of features, or of tokens as a convolution of single pixels."""
+    bias = params[1] is not None
+    value, rows = r.rows(x)
+    if rows.dim() == 0:
+        return r.of_rows(r.add(Linear(inputs, outputs, bias), value, params=tuple(params)), rows)
+    return r.of_rows(r.add(Conv(inputs, outputs, (1, 1), bias=bias), value, params=tuple(params)), rows)
+
+
+def leaky(slope: float) -> LeakyRelu:
+    """Return a leaky ReLU.
+
+    Raises:
+        NoPlan: it falls.
+    """
+    if slope <= 0:
+        raise NoPlan("leaky ReLU that falls")
+    return LeakyRelu(slope)
+
+
+_SELU = 1.6732632423543772, 1.0507009873554805
+
+_ACTIVATIONS: dict[Any, Any] = {
+    nn.ReLU: lambda _: Relu(),
+    nn.LeakyReLU: lambda m: leaky(m.negative_slope),
+    nn.ReLU6: lambda _: Activation(Curve.RELU6),
+    nn.Hardsigmoid: lambda _: Activation(Curve.HARDSIGMOID),
+    nn.Hardswish: lambda _: Activation(Curve.HARDSWISH),
+    nn.Hardtanh: lambda m: Activation(Curve.HARDTANH, m.min_val, m.max_val),
+    nn.GELU: lambda m: Activation(Curve.GELU if m.approximate == "none" else Curve.GELU_TANH),
+    nn.SiLU: lambda _: Activation(Curve.SILU),
+    nn.Sigmoid: lambda _: Activation(Curve.SIGMOID),
+    nn.Tanh: lambda _: Activation(Curve.TANH),
+    nn.ELU: lambda m: Activation(Curve.ELU, m.alpha, 1.0),
+    nn.SELU: lambda _: Activation(Curve.ELU, *_SELU),
+    nn.Mish: lambda _: Activation(Curve.MISH),
+}
+"""Layers that act on each number."""
+
+
+def activation(m: Any) -> Stage | None:
+    """Return a layer that acts on each number as a stage; None for any other layer."""
+    read = _ACTIVATIONS.get(type(m))
+    return None if read is None else read(m)

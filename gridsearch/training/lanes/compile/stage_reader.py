@@ -1,0 +1,301 @@
+"""Reads a traced network into stages: what each of its values is, and where a value's numbers lie.
+
+Stands between torch.fx and `step_graph`; what single layers and functions become is said in `stage_layers` and
+`stage_calls`.
+
+Shapes: B batch, C/H/W channels, height, width, F features, R rows (pixels, tokens) of D channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from gridsearch.training.kernels.op import INPUTS
+from gridsearch.training.kernels.stages import Arrange, Flatten, Learned, View, numbers, shape_after
+from gridsearch.training.lanes.compile.lane_values import SAMPLE
+from gridsearch.training.lanes.compile.places import (
+    PARAMETERS,
+    all_values,
+    encode,
+    is_permutation,
+    one_image,
+    only_value,
+    places_of,
+    values_of,
+)
+from gridsearch.training.lanes.compile.step_graph import Node, NoPlan, StepGraph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.training.kernels.stages import Shape, Stage
+    from gridsearch.training.lanes.compile.tracing import Found
+
+_MAP = 3  # dimensions of one image's maps
+
+
+class StageReader:
+    """Collects the stages of a network.
+
+    Args:
+        model: whose graph is read.
+        found: what a sample of `SAMPLE` images has shown of it.
+        training: the mode.
+        layer: what says what a layer is; see `stage_layers.layer`.
+
+    Attributes:
+        values: of each node that is an activation, the codes of its numbers; for several tensors a tuple of them.
+    """
+
+    def __init__(self, model: nn.Module, found: Found, layer: Callable[..., Any], *, training: bool) -> None:
+        self.model, self.found, self.training = model, found, training
+        self._layer = layer
+        self.values: dict[fx.Node, Any] = {}
+        self.dropouts = 0
+        self._nodes: list[Node] = []
+        self._image: Shape = ()
+        self._parameters: list[str] = []
+        self._known: dict[tuple[bytes, Shape], int] = {}
+
+    # The values
+
+    def read_images(self, node: fx.Node) -> None:
+        """Take in the images, which are the first argument; all others have their defaults."""
+        shape = self.found.shapes[node]
+        if self._image or shape is None:
+            return
+        self._image = shape[1:]
+        self.values[node] = self.fresh(0, _map_places(self._image))
+
+    def read_tensor(self, node: fx.Node) -> None:
+        """Take in a parameter or a buffer."""
+        name, shape = str(node.target), self.found.shapes[node]
+        known = {n for n, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
+        if name not in known or shape is None:
+            return  # a tensor of its own making: where it is used, there is no plan
+        if name not in self._parameters:
+            self._parameters.append(name)
+        places = torch.arange(numbers(shape)).view(shape)
+        self.values[node] = encode(PARAMETERS + self._parameters.index(name), places, None)
+
+    def parameter(self, codes: Any) -> str | None:
+        """Return the name of the parameter that codes are those of, as it is; None for no parameter.
+
+        Raises:
+            NoPlan: they are something else.
+        """
+        if codes is None:
+            return None
+        number = only_value(codes) if isinstance(codes, torch.Tensor) else None
+        if number is None or number < PARAMETERS or not is_permutation(places_of(codes), codes.numel()):
+            raise NoPlan("a layer whose weights are no parameters")
+        if not torch.equal(places_of(codes).flatten(), torch.arange(codes.numel())):
+            raise NoPlan("a layer whose weights are turned")
+        return self._parameters[number - PARAMETERS]
+
+    def set(self, node: fx.Node, codes: torch.Tensor) -> None:
+        """Take note of what a node gives.
+
+        Raises:
+            NoPlan: its shape is another.
+        """
+        if tuple(codes.shape) != self.found.shapes[node]:
+            raise NoPlan(f"{node.target} gives {self.found.shapes[node]}")
+        self.values[node] = codes
+
+    def result(self) -> StepGraph:
+        """Return the network.
+
+        Raises:
+            NoPlan: it has a value that nothing reads.
+        """
+        graph = StepGraph(self._image, tuple(self._nodes))
+        if not all(graph.readers(n) for n in range(1, len(self._nodes))):
+            raise NoPlan("a result that nothing reads")
+        return graph
+
+    def close(self, codes: Any) -> None:
+        """Take in the logits.
+
+        Raises:
+            NoPlan: they are not what the last stage gives.
+        """
+        if not isinstance(codes, torch.Tensor) or self.features(codes) != len(self._nodes):
+            raise NoPlan("a result that is not the last layer's")
+
+    def shape(self, value: int) -> Shape:
+        """Return one image's shape of a value."""
+        return self._nodes[value - 1].shape if value else self._image
+
+    # New stages
+
+    def add(self, stage: Stage, *inputs: int, **rest: Any) -> int:
+        """Append a stage, and return the number of its result."""
+        shape = shape_after(stage, self.shape(inputs[0]) if inputs else ())
+        self._nodes.append(Node(stage, inputs, shape, **rest))
+        return len(self._nodes)
+
+    def fresh(self, value: int, places: torch.Tensor) -> torch.Tensor:
+        """Return the codes [B, ...] of a value whose numbers are at these places."""
+        return encode(value, places, SAMPLE)
+
+    def of_maps(self, value: int) -> torch.Tensor:
+        """Return the codes [B, C, H, W] of maps, or [B, F]."""
+        return self.fresh(value, _map_places(self.shape(value)))
+
+    def layer(self, place: str, module: nn.Module, *given: Any) -> Any:
+        """Return the codes of what a layer gives."""
+        return self._layer(self, place, module, *given)
+
+    # Values in the form that a stage wants
+
+    def one(self, codes: Any) -> torch.Tensor:
+        """Return the codes of one image.
+
+        Raises:
+            NoPlan: it is no activation.
+        """
+        if not isinstance(codes, torch.Tensor):
+            raise NoPlan("an operation of what is no activation")
+        return one_image(codes, SAMPLE)
+
+    def maps(self, codes: Any) -> int:
+        """Return maps [C, H, W] as a value in this order; [C, W] are maps of one row.
+
+        Raises:
+            NoPlan: they are none.
+        """
+        first = self.one(codes)
+        if first.dim() == _MAP - 1:
+            first = first.unsqueeze(1)
+        if first.dim() != _MAP:
+            raise NoPlan("a layer for maps after what is none")
+        return self.value(first.permute(1, 2, 0), tuple(first.shape))
+
+    def features(self, codes: Any) -> int:
+        """Return features [F] as a value in this order.
+
+        Raises:
+            NoPlan: they are none.
+        """
+        first = self.one(codes)
+        if first.dim() != 1:
+            raise NoPlan("a layer for features after what is none")
+        return self.value(first, (len(first),))
+
+    def whole(self, codes: Any) -> tuple[int, torch.Tensor]:
+        """Return a value all of whose numbers are those of an activation, each once, and their places in it."""
+        first = self.one(codes)
+        value, places = only_value(first), places_of(first)
+        if value is not None and value < PARAMETERS and is_permutation(places, numbers(self.shape(value))):
+            return value, places
+        if first.dim() == _MAP:
+            return self.maps(codes), _map_places(tuple(first.shape))
+        value, _ = self.rows(codes)
+        return value, torch.arange(first.numel()).view(first.shape)
+
+    def rows(self, codes: Any) -> tuple[int, torch.Tensor]:
+        """Return an activation whose last dimension are D channels, as maps [D, 1, R], with each one's row there [...].
+
+        Features [F] stay such.
+        """
+        first = self.one(codes)
+        if first.dim() == 1:
+            return self.features(codes), torch.zeros((), dtype=torch.int64)
+        channels = first.shape[-1]
+        value, places, count = only_value(first), places_of(first), first.numel() // channels
+        shape = (channels, 1, count)
+        if value is not None and value < PARAMETERS and numbers(self.shape(value)) == first.numel():
+            rows = places[..., 0] // channels
+            if is_permutation(rows, count) and torch.equal(places, _in_rows(rows, channels)):
+                own = encode(value, torch.arange(first.numel()), None)
+                return self.value(own, shape), rows
+        return self.value(first, shape), torch.arange(count).view(first.shape[:-1])
+
+    def of_rows(self, value: int, rows: torch.Tensor) -> torch.Tensor:
+        """Return the codes [B, ..., D] of maps [D, 1, R] whose rows come in another order, or of features."""
+        return self.fresh(value, _in_rows(rows, self.shape(value)[0]))
+
+    def in_order_of(self, codes: torch.Tensor, value: int, places: torch.Tensor) -> int:
+        """Return an activation as a value in the order of another one, whose numbers have these places."""
+        first = self.one(codes)
+        return self.value(first.flatten()[places.flatten().argsort()], self.shape(value))
+
+    def value(self, wanted: torch.Tensor, shape: Shape) -> int:
+        """Return a value whose numbers [pixels, channels] are of these codes: one that is there, or a new one.
+
+        Args:
+            wanted: the codes of one image.
+            shape: of the value.
+        """
+        wanted = self._learned(wanted.flatten())
+        key = wanted.numpy().tobytes(), shape
+        if key not in self._known:
+            self._known[key] = self._made(wanted, shape)
+        return self._known[key]
+
+    def _made(self, wanted: torch.Tensor, shape: Shape) -> int:
+        source, places = only_value(wanted), places_of(wanted)
+        if source is not None:
+            theirs = self.shape(source)
+            in_order = torch.equal(places, torch.arange(numbers(theirs)))
+            if in_order and theirs == shape:
+                return source
+            if len(shape) == 1 and torch.equal(places, _map_places(theirs).flatten()):
+                return self.add(Flatten(), source)
+            if in_order:
+                return self.add(View(shape), source)
+        wanted = self._joined(wanted)
+        values = values_of(wanted)
+        sources = all_values(wanted)
+        if not sources:
+            raise NoPlan("an activation of zeros")
+        table = np.full((len(wanted), 2), -1, np.int32)
+        for i, value in enumerate(sources):
+            table[(values == value).numpy(), 0] = i
+        table[:, 1] = np.where(table[:, 0] >= 0, places_of(wanted).numpy(), 0)
+        sizes = tuple(numbers(self.shape(value)) for value in sources)
+        return self.add(Arrange(shape, sizes, table.tobytes()), *sources)
+
+    def _learned(self, wanted: torch.Tensor) -> torch.Tensor:
+        """Return codes with those of parameters as those of values."""
+        values = values_of(wanted)
+        for number in (n for n in all_values(wanted) if n >= PARAMETERS):
+            value = self._parameter(number - PARAMETERS)
+            wanted = torch.where(values == number, encode(value, places_of(wanted), None), wanted)
+        return wanted
+
+    def _parameter(self, number: int) -> int:
+        name = self._parameters[number]
+        key = name.encode(), ()
+        if key not in self._known:
+            trained = {n for n, p in self.model.named_parameters() if p.requires_grad}
+            tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+            kind = {"params": (name,)} if name in trained else {"buffers": (name,)}
+            self._known[key] = self.add(Learned((tensors[name].numel(),)), **kind)
+        return self._known[key]
+
+    def _joined(self, wanted: torch.Tensor) -> torch.Tensor:
+        """Return codes of as many values as an operation takes; what is too many is put together before."""
+        while len(sources := all_values(wanted)) > INPUTS:
+            some = torch.isin(values_of(wanted), torch.tensor(sources[:INPUTS]))
+            part = self.value(wanted[some], (int(some.sum()),))
+            wanted = wanted.clone()
+            wanted[some] = encode(part, torch.arange(int(some.sum())), None)
+        return wanted
+
+
+def _map_places(shape: Shape) -> torch.Tensor:
+    """Return where the numbers of maps [C, H, W] lie, which are [H, W, C], or of features [F]."""
+    if len(shape) != _MAP:
+        return torch.arange(numbers(shape)).view(shape)
+    channels, height, width = shape
+    return torch.arange(numbers(shape)).view(height, width, channels).permute(2, 0, 1)
+
+
+def _in_rows(rows: torch.Tensor, channels: int) -> torch.Tensor:
+    return rows[..., None] * channels + torch.arange(channels)
