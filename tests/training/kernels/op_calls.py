@@ -90,7 +90,7 @@ def _padding(place: int, layout: Layout, shape, images: int, dtype) -> torch.Ten
     return read(place, layout, shape, whole, dtype)[images:]
 
 
-def call(  # noqa: PLR0913  (each by its name)
+def call(
     op,
     xs,
     shape,
