@@ -124,6 +124,7 @@ void convert_backward(const struct op_args *a) {
 struct dropout {
   int64_t inner;          /* whether a batch is whole blocks of V images */
   int64_t numbers, drawn; /* of an image, and of torch's mask for it */
+  int64_t step;           /* of those so many lie beside each other, before the next image's */
   int64_t from_recipe;    /* a lane's rate goes before the model's own */
   double rate;
   const int32_t *places; /* [numbers]: of each number in torch's mask of its image */
@@ -156,11 +157,12 @@ static void order_mask(const struct dropout *s, const uint8_t *restrict drawn, u
   const ptrdiff_t side = s->inner ? V : 1;
   for (ptrdiff_t b = 0; b < images; b += side)
     for (ptrdiff_t i = 0; i < s->numbers; i++, mask += side) {
-      const uint8_t *from = drawn + b * s->drawn + s->places[i];
+      const ptrdiff_t place = s->places[i], before = s->step < s->drawn ? place / s->step * s->step : 0;
+      const uint8_t *from = drawn + before * images + place - before + b * s->step;
       if (b + side <= images)
-        for (ptrdiff_t v = 0; v < side; v++) mask[v] = from[v * s->drawn];
+        for (ptrdiff_t v = 0; v < side; v++) mask[v] = from[v * s->step];
       else
-        for (ptrdiff_t v = 0; v < side; v++) mask[v] = b + v < images ? from[v * s->drawn] : 0;
+        for (ptrdiff_t v = 0; v < side; v++) mask[v] = b + v < images ? from[v * s->step] : 0;
     }
 }
 

@@ -164,7 +164,7 @@ class _Rectifier(ctypes.Structure):
 
 class _Dropout(ctypes.Structure):
     _fields_ = (
-        *((name, _INT) for name in ("inner", "numbers", "drawn", "from_recipe")),
+        *((name, _INT) for name in ("inner", "numbers", "drawn", "step", "from_recipe")),
         ("rate", ctypes.c_double),
         ("places", POINTER),
     )
@@ -174,9 +174,7 @@ class _Conversion(ctypes.Structure):
     _fields_ = tuple((name, _INT) for name in ("before", "after", "channels", "pixels"))
 
 
-def dropout(
-    stage: Dropout, layout: Layout, shape: Shape, dtype: torch.dtype, *, channels_last: bool
-) -> CompiledOp | None:
+def dropout(stage: Dropout, layout: Layout, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
     """Return the operation of a dropout layer.
 
     Args:
@@ -184,36 +182,18 @@ def dropout(
         layout: in which it has its input and output.
         shape: of one image, [C, H, W] or [F].
         dtype: of the weights.
-        channels_last: the layout of a lone lane's maps, in whose order torch draws a mask.
     """
     channels, pixels = sides(shape)
-    drawn = 1 if stage.images else channels if stage.features else channels * pixels
-    places = _mask_places(stage, layout, shape, channels_last=channels_last)
+    places = np.frombuffer(stage.order, np.int32).reshape(pixels, channels)
+    places = np.ascontiguousarray(places.T if layout is Layout.FEATURES else places)
     inner = int(layout is Layout.BATCH_INNER)
-    own = _Dropout(inner, channels * pixels, drawn, int(stage.from_recipe), stage.rate, places.ctypes.data)
+    how = int(stage.from_recipe), stage.rate, places.ctypes.data
+    own = _Dropout(inner, channels * pixels, stage.drawn, stage.step, *how)
 
     def saved(images: int) -> int:
-        return images * drawn + _LINE + activation_numbers(layout, shape, images, dtype)
+        return images * stage.drawn + _LINE + activation_numbers(layout, shape, images, dtype)
 
     return small_op("dropout", own, (layout, layout), dtype, saved, kept=places)
-
-
-def _mask_places(stage: Dropout, layout: Layout, shape: Shape, *, channels_last: bool) -> np.ndarray:
-    """Return where in torch's mask of an image each of its numbers is, int32 in the order of a layout."""
-    channels, pixels = sides(shape)
-    by_pixel: np.ndarray
-    if stage.order:
-        by_pixel = np.frombuffer(stage.order, np.int32).reshape(pixels, channels)
-    elif stage.images:
-        by_pixel = np.zeros((pixels, channels), np.int32)
-    elif stage.features:
-        by_pixel = np.broadcast_to(np.arange(channels), (pixels, channels))
-    elif len(shape) > 1 and channels_last:
-        by_pixel = np.arange(pixels * channels).reshape(pixels, channels)
-    else:
-        by_pixel = np.arange(pixels * channels).reshape(channels, pixels).T
-    ordered = by_pixel.T if layout is Layout.FEATURES else by_pixel
-    return np.ascontiguousarray(ordered.reshape(-1), dtype=np.int32)
 
 
 _LINE = 64  # where the mask in the activation's layout begins, behind the mask as it was drawn

@@ -225,20 +225,19 @@ class Dropout:
 
     Attributes:
         rate: the model's own.
-        features: whole channels are dropped.
         from_recipe: a lane's recipe may set the rate.
         layer: its number in the order of the calls.
-        images: whole images are dropped.
-        order: int32 [numbers]: of each number, in the order [pixels][channels], its place in torch's mask of an image;
-            none where that is a map's or a row of features.
+        drawn: numbers of torch's mask for an image.
+        step: so many of an image lie beside each other in a batch's mask, before those of the next image.
+        order: int32 [numbers]: of each number, in the order [pixels][channels], its place in the mask of its image.
     """
 
     rate: float
-    features: bool
     from_recipe: bool
     layer: int
-    images: bool = False
-    order: bytes = b""
+    drawn: int
+    step: int
+    order: bytes
 
 
 Stage = (

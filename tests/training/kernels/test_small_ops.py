@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 
 import pytest
 import torch
@@ -103,22 +104,35 @@ def test_a_pooled_convolution_is_torchs_by_columns_and_by_channels(channels):
 def test_dropout_has_the_mask_that_torch_would_draw(layout, shape):
     images, seed = 19, 2**40 + 7
     whole_plan = PlanLibrary.build(torch.float32)
-    for features, last, rate in itertools.product((False, True), (False, True), (0.0, 0.3, 1.0)):
-        if features and len(shape) == 1:
+    orders = itertools.permutations(range(1 + len(shape)))
+    whole = [None, "channels", "images"] if len(shape) > 1 else [None, "images"]
+    for order, dropped_whole, rate in itertools.product(orders, whole, (0.0, 0.3, 1.0)):
+        if dropped_whole and order[0]:
             continue
-        stage = Dropout(0.5, features, from_recipe=True, layer=1)
-        op = small_ops.dropout(stage, layout, shape, torch.float32, channels_last=last)
+        sides, stage = mask_of(images, shape, order, dropped_whole)
+        op = small_ops.dropout(stage, layout, shape, torch.float32)
         x, gradient = drawn(images, *shape, dtype=torch.float32), drawn(images, *shape, dtype=torch.float32)
         y, gx = dropped(op, x, gradient, seed, rate, whole_plan)
-        sides = (images, shape[0], 1, 1) if features else (images, *shape)
-        form = torch.channels_last if last and len(sides) == 4 and not features else torch.contiguous_format
-        noise = torch.empty(sides).contiguous(memory_format=form)
+        noise = torch.empty([sides[d] for d in order]).permute([order.index(d) for d in range(len(order))])
         if 0 < rate < 1:
             noise.bernoulli_(1 - rate, generator=torch.Generator().manual_seed(seed)).div_(1 - rate)
         else:
             noise.fill_(rate == 0)
         torch.testing.assert_close(y, x * noise, rtol=1e-6, atol=0)
         torch.testing.assert_close(gx, gradient * noise, rtol=1e-6, atol=0)
+
+
+def mask_of(images, shape, order, whole):
+    """Return the sides of a mask whose dimensions lie in an order, and the stage that draws it."""
+    sides = {None: shape, "channels": (shape[0], 1, 1), "images": (1,) * len(shape)}[whole]
+    laid = [sides[d - 1] for d in order if d]
+    back = [[d for d in order if d].index(d) for d in range(1, 1 + len(shape))]
+    places = torch.arange(math.prod(sides)).view(laid).permute(back).expand(shape)
+    by_pixel = places.permute(1, 2, 0) if len(shape) > 1 else places
+    step = math.prod(sides[d - 1] for d in order[order.index(0) + 1 :])
+    table = by_pixel.flatten().to(torch.int32).numpy().tobytes()
+    stage = Dropout(0.5, from_recipe=True, layer=1, drawn=math.prod(sides), step=step, order=table)
+    return (images, *sides), stage
 
 
 def dropped(op, x, gradient, seed, rate, plan):

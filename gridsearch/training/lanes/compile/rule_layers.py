@@ -318,7 +318,5 @@ def dropout_of(
     g.has_dropout = True
     form = Form.PACKED if x.rank == 4 else Form.STACKED
     how = {"features": features, "from_recipe": from_recipe, "packed": form is Form.PACKED}
-    if form is Form.PACKED and not features:
-        g.dropout.maps[node.name] = x.shape
     layer = stacked_layers.Dropout(g.dropout, node.name, rate, **how)
     return g.emit(form, x.shape, layer, g.to(x, form))

@@ -20,6 +20,7 @@ from gridsearch.training.lanes.compile.places import PARAMETERS, only_value, pla
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
+    from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.stage_reader import StageReader
 
 
@@ -90,7 +91,7 @@ def attention(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     shares = softmax(r, product(r, q, k.transpose(-2, -1), scale), -1)
     if rate > 0:
-        shares = stage_numbers.dropout(r, shares, rate, features=False, from_recipe=False)
+        shares = stage_numbers.dropout(r, shares, rate, from_recipe=False)
     return product(r, shares, v)
 
 
@@ -127,17 +128,19 @@ def encoder_layer(r: StageReader, place: str, m: Any, x: torch.Tensor) -> torch.
         found: torch.Tensor = r.layer(f"{place}.{name}", getattr(m, name), x)
         return found
 
-    def dropped(name: str, x: torch.Tensor) -> torch.Tensor:
-        # a layer in a layer: the stacked network takes the model's own rate for all lanes
-        return stage_numbers.dropout(r, x, getattr(m, name).p, features=False, from_recipe=False)
+    def dropped(name: str, x: torch.Tensor, order: Order = ()) -> torch.Tensor:
+        return stage_numbers.dropout(r, x, getattr(m, name).p, order, from_recipe=True)
 
     def attended(x: torch.Tensor) -> torch.Tensor:
-        return dropped("dropout1", multihead(r, f"{place}.self_attn", m.self_attn, x, x, x)[0])
+        mixed = multihead(r, f"{place}.self_attn", m.self_attn, x, x, x)[0]
+        return dropped("dropout1", mixed, (1, 0, 2))  # as attention leaves its tokens
 
     def dense(x: torch.Tensor) -> torch.Tensor:
         hidden = stage_numbers.each(r, part("linear1", x), _activation(m.activation))
         return dropped("dropout2", part("linear2", dropped("dropout", hidden)))
 
+    if not m.self_attn.batch_first:
+        raise NoPlan("an encoder whose first dimension is not that of images")
     if m.norm_first:
         x = stage_numbers.add(r, x, attended(part("norm1", x)))
         return stage_numbers.add(r, x, dense(part("norm2", x)))

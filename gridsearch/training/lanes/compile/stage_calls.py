@@ -23,19 +23,28 @@ from gridsearch.training.lanes.compile.stage_reader import StageReader
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.step_graph import StepGraph
     from gridsearch.training.lanes.compile.tracing import Found, Traced
 
 
-def step_graph(model: nn.Module, traced: Traced, found: Found, *, training: bool) -> StepGraph:
+def step_graph(
+    model: nn.Module,
+    traced: Traced,
+    found: Found,
+    orders: Mapping[str, Sequence[Order]],
+    *,
+    training: bool,
+) -> StepGraph:
     """Return a traced network as stages.
 
     Args:
         model: the module that was traced.
         traced: its graph in one mode.
         found: what a sample has shown of it in this mode.
+        orders: of each node's inputs, where a lone lane trains, by its name.
         training: the mode.
 
     Raises:
@@ -43,6 +52,7 @@ def step_graph(model: nn.Module, traced: Traced, found: Found, *, training: bool
     """
     r = StageReader(model, found, stage_layers.layer, training=training)
     for node in traced.graph.nodes:
+        r.order = next(iter(orders.get(node.name, ())), ())
         match node.op:
             case "placeholder":
                 r.read_images(node)
@@ -235,7 +245,9 @@ def _dropout(features: bool) -> Callable[..., torch.Tensor]:
         # in evaluation the same layers must be found, for which it must be there too
         if r.training and not training:
             return input
-        return stage_numbers.dropout(r, input, p, features=features, from_recipe=False)
+        if features:
+            return stage_layers.channel_dropout(r, input, p, from_recipe=False)
+        return stage_numbers.dropout(r, input, p, r.order, from_recipe=False)
 
     return call
 
@@ -286,7 +298,7 @@ def _stochastic_depth(
         raise NoPlan("stochastic depth of batches")
     if training and not r.training:
         raise NoPlan("stochastic depth in evaluation")
-    return stage_numbers.dropout(r, input, p, features=False, from_recipe=False, images=True)
+    return stage_numbers.dropout(r, input, p, from_recipe=False, whole=-1)
 
 
 _MOVING_METHODS = {

@@ -156,7 +156,16 @@ def adaptive_mean(r: StageReader, x: torch.Tensor, size: Any) -> torch.Tensor:
 
 def _dropout(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     del place
-    return stage_numbers.dropout(r, x, m.p, features=isinstance(m, nn.Dropout2d), from_recipe=True)
+    if isinstance(m, nn.Dropout2d):
+        return channel_dropout(r, x, m.p, from_recipe=True)
+    return stage_numbers.dropout(r, x, m.p, r.order, from_recipe=True)
+
+
+def channel_dropout(r: StageReader, x: Any, rate: float, *, from_recipe: bool) -> torch.Tensor:
+    """Return the codes of maps of which whole channels are dropped."""
+    if r.one(x).dim() != _MAP:
+        raise NoPlan("channels of features dropped")
+    return stage_numbers.dropout(r, x, rate, from_recipe=from_recipe, whole=1)
 
 
 def _softmax(r: StageReader, place: str, m: nn.Softmax, x: Any) -> torch.Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,13 +26,14 @@ from gridsearch.training.kernels.stages import (
     Multiply,
     Relu,
 )
-from gridsearch.training.lanes.compile.places import PARAMETERS, only_value, places_of, values_of
+from gridsearch.training.lanes.compile.places import PARAMETERS, only_value, values_of
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.training.kernels.stages import Stage
+    from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.stage_reader import StageReader
 
 _MAP = 3  # dimensions of one image's maps
@@ -118,25 +118,42 @@ def mean(r: StageReader, x: torch.Tensor, dims: tuple[int, ...], *, keeps: bool)
 
 
 def dropout(
-    r: StageReader, x: Any, rate: float, *, features: bool, from_recipe: bool, images: bool = False
+    r: StageReader, x: Any, rate: float, order: Order = (), *, from_recipe: bool, whole: int = 0
 ) -> torch.Tensor:
     """Return the codes of an activation after dropout; in evaluation it stays as it is.
 
-    Torch draws a mask number by number, in the order of what it drops.
+    Torch fills a mask in the order in memory of what it drops.
+
+    Args:
+        r: what the network is read by.
+        x: codes of the activation.
+        rate: of dropout.
+        order: its dimensions, the outermost in memory first; () for that of its rows.
+        from_recipe: a lane's recipe may set the rate.
+        whole: 1 where whole channels are dropped, -1 where whole images are, else 0.
     """
     first = r.one(x)
-    if features and first.dim() != _MAP:
-        raise NoPlan("channels of features dropped")
     value, places = r.whole(x)
     if not r.training:
         return r.fresh(value, places)
     r.dropouts += 1
-    order = b""
-    if not torch.equal(places, places_of(r.of_maps(value)[0])) and not images:
-        if features:
-            raise NoPlan("channels of what is no map dropped")
-        order = places.flatten().argsort().numpy().astype(np.int32).tobytes()
-    stage = Dropout(rate, features, from_recipe, r.dropouts, images, order)
+    if whole:
+        drawn = 1 if whole < 0 else len(first)
+        shape = (-1, *(1,) * (first.dim() - 1)) if drawn > 1 else (1,) * first.dim()
+        step, mask = drawn, torch.arange(drawn).view(shape).expand(first.shape)
+    else:
+        order = order or tuple(range(x.dim()))
+        images = order.index(0)
+        laid = [d - 1 for d in order if d]
+        step, drawn = math.prod(x.shape[d] for d in order[images + 1 :]), first.numel()
+        mask = (
+            torch.arange(drawn)
+            .view([first.shape[d] for d in laid])
+            .permute([laid.index(d) for d in range(len(laid))])
+        )
+    by_place = torch.empty(first.numel(), dtype=torch.int32)
+    by_place[places.flatten()] = mask.flatten().to(torch.int32)
+    stage = Dropout(rate, from_recipe, r.dropouts, drawn, step, by_place.numpy().tobytes())
     return r.fresh(r.add(stage, value), places)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gridsearch.training.kernels.stages import Shape, Stage
+    from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.tracing import Found
 
 _MAP = 3  # dimensions of one image's maps
@@ -49,12 +50,15 @@ class StageReader:
 
     Attributes:
         values: of each node that is an activation, the codes of its numbers; for several tensors a tuple of them.
+        order: the dimensions of what the node that is read now takes first, the outermost in memory first; () for those
+            of rows.
     """
 
     def __init__(self, model: nn.Module, found: Found, layer: Callable[..., Any], *, training: bool) -> None:
         self.model, self.found, self.training = model, found, training
         self._layer = layer
         self.values: dict[fx.Node, Any] = {}
+        self.order: Order = ()
         self.dropouts = 0
         self._nodes: list[Node] = []
         self._image: Shape = ()

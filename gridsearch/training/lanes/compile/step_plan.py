@@ -29,13 +29,14 @@ from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_net
 from gridsearch.training.lanes.compile.tracing import inspect, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import torch
     from torch import nn
 
     from gridsearch.training.kernels.op import Op
     from gridsearch.training.kernels.stages import Shape, Stage
+    from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.step_graph import Node, StepGraph
     from gridsearch.training.lanes.runtime.storage import Storage
 
@@ -99,12 +100,11 @@ class _Coverer:
         dtype: torch.dtype,
         images: int,
         *,
-        channels_last: bool,
         bf16: bool,
     ) -> None:
         self.steps = Steps(stages=tuple(node.stage for node in graph.nodes))
         self._graph, self._trained, self._dtype = graph, set(trained), dtype
-        self._images, self._channels_last, self._bf16 = images, channels_last, bf16
+        self._images, self._bf16 = images, bf16
         self._found: dict[int, dict[Layout, int]] = {}  # slots of each value, by layout
         self._done: set[int] = set()
 
@@ -229,12 +229,8 @@ class _Coverer:
         value = node.inputs[0]
         if value == 0:
             self._slot(0, Layout.FEATURES)
-        if node.stage.order:
-            self._slot(value, Layout.BATCH_INNER)
-        found = self._found[value]
-        layout = Layout.BATCH_INNER if node.stage.order else next(iter(found))
-        slot = found[layout]
-        op = small_ops.dropout(node.stage, layout, node.shape, self._dtype, channels_last=self._channels_last)
+        layout, slot = next(iter(self._found[value].items()))
+        op = small_ops.dropout(node.stage, layout, node.shape, self._dtype)
         if op is None:
             raise NoPlan("no compiler")
         self._emit(op, (slot,), result, node.shape, draws=True)
@@ -246,7 +242,6 @@ def cover_steps(
     dtype: torch.dtype,
     *,
     images: int,
-    channels_last: bool,
     bf16: bool,
 ) -> Steps:
     """Return the operations of a network's step.
@@ -256,7 +251,6 @@ def cover_steps(
         trained: names of the parameters that are trained.
         dtype: of the weights.
         images: of a batch.
-        channels_last: the layout of a lone lane's maps, in whose order torch draws dropout masks.
         bf16: convolutions multiply bfloat16.
 
     Raises:
@@ -270,7 +264,7 @@ def cover_steps(
         raise NoPlan("a layer that is not trained")  # operations write the gradients of all their parameters
     if images == 1 and any(isinstance(n.stage, BatchNorm) and numbers(n.shape[1:]) == 1 for n in graph.nodes):
         raise NoPlan("a batch norm of one value")  # which torch refuses in words
-    return _Coverer(graph, trained, dtype, images, channels_last=channels_last, bf16=bf16).run()
+    return _Coverer(graph, trained, dtype, images, bf16=bf16).run()
 
 
 def plan_network(
@@ -279,7 +273,7 @@ def plan_network(
     storage: Storage,
     *,
     images: int,
-    channels_last: bool,
+    orders: Mapping[str, Sequence[Order]],
     bf16: bool = False,
 ) -> Steps:
     """Return the operations of a model's step.
@@ -289,7 +283,7 @@ def plan_network(
         x_BCHW: `SAMPLE` images.
         storage: the lanes' weights.
         images: of a batch.
-        channels_last: the layout of a lone lane's maps.
+        orders: in which order in memory lies what each node reads where a lane trains alone, by the node's name.
         bf16: convolutions multiply bfloat16.
 
     Raises:
@@ -298,10 +292,10 @@ def plan_network(
     graphs = []
     try:
         for training in (True, False):
-            traced = trace(model, training=training)
+            traced = trace(model, x_BCHW, training=training)
             model.train(training)
             found = inspect(model, traced, x_BCHW)
-            graphs.append(step_graph(model, traced, found, training=training))
+            graphs.append(step_graph(model, traced, found, orders, training=training))
     except NotStackable as error:
         raise NoPlan(str(error)) from error
     finally:
@@ -312,7 +306,7 @@ def plan_network(
     if bf16 and not any(_convolves(stage) for stage in stages) and any(_is_wide(stage) for stage in stages):
         raise NoPlan("dense layers that torch multiplies faster in bfloat16")
     trained, dtype = storage.names, storage.flat.dtype
-    return cover_steps(graphs[0], trained, dtype, images=images, channels_last=channels_last, bf16=bf16)
+    return cover_steps(graphs[0], trained, dtype, images=images, bf16=bf16)
 
 
 _WIDE = 2**19

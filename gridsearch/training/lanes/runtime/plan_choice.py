@@ -84,12 +84,10 @@ def plan_steps(
     network, storage, precision = passes.network, passes.storage, passes.precision
     x_BCHW, channels_last = first_images(SAMPLE), network.dropout.channels_last
     try:
-        if not network.dropout.one_layout:
-            raise NoPlan("dropout masks in several orders")
         steps = plan_network(
             *(model, x_BCHW, storage),
             images=plan.batch,
-            channels_last=channels_last,
+            orders=network.dropout.orders,
             bf16=precision.rounds,
         )
         planned = PlannedSteps(steps, storage, passes.data, plan, optimizer)

@@ -163,25 +163,14 @@ class DropoutState:
         channels_last: the layout of a lone lane's maps.
         orders: in which order in memory lies what a node of a lone lane's graph reads, and so what is drawn in its
             likeness, by the node's name.
-        maps: shapes of the maps of which numbers are dropped, likewise.
     """
 
     def __init__(self) -> None:
         self.channels_last = False
         self.orders: Mapping[str, tuple[Order, ...]] = {}
-        self.maps: dict[str, tuple[int, ...]] = {}
         self.generators: list[torch.Generator] = []
         self.counter: CounterMasks | None = None
         self.rates: list[float | None] = []
-
-    @property
-    def one_layout(self) -> bool:
-        """Whether all maps of which numbers are dropped lie as the images do."""
-        layout = (0, 2, 3, 1) if self.channels_last else (0, 1, 2, 3)
-        return all(
-            [d for d in self.orders[name][0] if shape[d] > 1] == [d for d in layout if shape[d] > 1]
-            for name, shape in self.maps.items()
-        )
 
 
 class Dropout:
