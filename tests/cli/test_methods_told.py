@@ -56,6 +56,14 @@ def test_the_doctor_tells_the_method_of_a_users_model_and_why(cli, nets, model):
     assert (told[0]["verdict"] == "ok") == (method == "stacked")
 
 
+def test_the_doctor_looks_at_a_librarys_network_without_its_weights(cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights"))
+    found = cli("doctor", "--model", "torchvision:squeezenet1_1", "--json")
+    told = [f for f in found.json["findings"] if f["subject"].startswith("model ")]
+    assert told[0]["detail"].startswith("stacked: ")
+    assert not (tmp_path / "no weights").exists()
+
+
 @pytest.mark.parametrize("model", [model for model in METHODS if model != "Raises"])
 def test_the_plan_tells_the_method_of_a_group_and_why(cli, nets, model):
     words = ("--dataset", "digits", "--model", f"nets.py:{model}", "--grid", "lr=.1,.2,.3,.4", "--lanes", "2")

@@ -13,12 +13,15 @@ from gridsearch.advice import command
 from gridsearch.errors import GridsearchError, PluginError
 from gridsearch.records import ImageSettings, WorkerSetup
 from gridsearch.service.prepare.catalog import Catalog
+from gridsearch.zoo.pretrained import PretrainedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from gridsearch.executors.pack_trainer import PackTrainer
+    from gridsearch.plugins import Plugin
+    from gridsearch.records import Value
     from gridsearch.service.prepare.options import Places
     from gridsearch.service.prepare.prepared import Plugins
 
@@ -78,7 +81,7 @@ def methods_of(
     _, data_options, fingerprint = catalog.data({})
     for name in names:
         try:
-            shown, options, source = catalog.model(name, {})
+            shown, options, source = catalog.model(name, _without_weights(catalog.find_model(name)))
         except GridsearchError as error:
             yield ModelMethod(name, None, error.message)
             continue
@@ -101,6 +104,11 @@ def methods_of(
             yield ModelMethod(shown, *trainer.method(settings))
         except PluginError as error:
             yield ModelMethod(shown, "solo", error.message)
+
+
+def _without_weights(model: Plugin) -> dict[str, Value]:
+    """Return the options with which a model is looked at: how it trains depends on no weights, which need a network."""
+    return {"weights": None} if isinstance(model.target, PretrainedModel) else {}
 
 
 def _noise(root: Path) -> Mapping[str, Any]:  # noqa: ARG001 - a dataset's signature
