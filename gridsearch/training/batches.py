@@ -19,6 +19,12 @@ class BatchPlan:
     images: int
     steps: int
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many images a batch may hold, each number once."""
+        rest = self.images % self.batch
+        return [self.batch, rest] if rest else [self.batch]
+
 
 def batch_plan(images: int, batch: int, *, drop_last: bool, drop_single: bool) -> BatchPlan:
     """Cut `images` into batches.

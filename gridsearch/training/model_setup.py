@@ -214,22 +214,27 @@ def _try(model: nn.Module, x_BCHW: torch.Tensor, data: ResidentData, precision: 
     model.train()
 
 
-def check_logits(logits: object, batch: int, classes: int) -> None:
+def check_logits(logits: object, batch: int, classes: int, *, training: bool = False) -> None:
     """Refuse what is not a floating tensor [batch, classes].
+
+    Args:
+        logits: what a model gave.
+        batch: of so many images.
+        classes: of the dataset.
+        training: the model's mode; some give more in training, such as auxiliary logits.
 
     Raises:
         ModelRefused: with what it is.
     """
+    gives = "the model gives in training" if training else "the model gives"
     if not isinstance(logits, torch.Tensor):
-        raise ModelRefused(
-            f"the model gives a {type(logits).__name__}, not a tensor of logits [B, {classes}]"
-        )
+        raise ModelRefused(f"{gives} a {type(logits).__name__}, not a tensor of logits [B, {classes}]")
     if tuple(logits.shape) != (batch, classes):
         raise ModelRefused(
-            f"the model gives {list(logits.shape)} for {batch} images; logits [{batch}, {classes}] are wanted"
+            f"{gives} {list(logits.shape)} for {batch} images; logits [{batch}, {classes}] are wanted"
         )
     if not logits.is_floating_point():
-        raise ModelRefused(f"the model gives {logits.dtype} values; floating-point logits are wanted")
+        raise ModelRefused(f"{gives} {logits.dtype} values; floating-point logits are wanted")
 
 
 def lay_out(

@@ -272,7 +272,7 @@ class SoloProgram:
         with self._precision.forward():
             logits_BY = self.model(x_BCHW)
         if check:
-            check_logits(logits_BY, len(x_BCHW), self.data.num_classes)
+            check_logits(logits_BY, len(x_BCHW), self.data.num_classes, training=True)
         logits_BY = logits_BY.to(self._precision.weights)
         loss = self._loss(logits_BY, labels.own)
         if labels.others is not None and labels.share is not None:

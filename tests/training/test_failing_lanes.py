@@ -98,14 +98,16 @@ def test_a_model_that_raises_fails_its_lane_alone_with_its_own_traceback(train, 
         (lambda *_: TupleNet(), "the model gives a tuple, not a tensor of logits [B, 3]"),
         (lambda *_: WholeNet(), "the model gives torch.int64 values; floating-point logits are wanted"),
         (lambda *_: FixedNet(), "net has no parameters to train"),
-        (lambda *_: AuxiliaryNet(), "the model gives a tuple, not a tensor of logits [B, 3]"),
+        (lambda *_: AuxiliaryNet(), "the model gives in training a tuple, not a tensor of logits [B, 3]"),
     ],
     ids=["not a module", "wrong width", "a map", "a tuple", "whole numbers", "nothing to train", "auxiliary"],
 )
 def test_a_model_that_is_no_classifier_is_refused_in_one_clear_line(train, make_settings, build, message):
-    failed = train(make_settings(), build=build).end()
-    assert isinstance(failed, TrialFailed)
-    assert (failed.reason, failed.message, failed.traceback) == ("error", message, message)
+    run = train(make_settings(), make_settings(lr=0.02), build=build)
+    for lane in (0, 1):
+        failed = run.end(lane)
+        assert isinstance(failed, TrialFailed)
+        assert (failed.reason, failed.message, failed.traceback) == ("error", message, message)
 
 
 class TupleNet(nn.Linear):

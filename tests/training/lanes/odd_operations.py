@@ -210,6 +210,21 @@ class BranchesOnTheBatch(Net):
 oddity("any")(BranchesOnTheBatch)
 
 
+class TrainsMoreOnWholeBatches(Net):
+    """Trains a layer on some numbers of images alone, as a loss beside the logits may be there in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Linear(10, 3)
+
+    def forward(self, x):
+        h = self.hidden(x)
+        return self.two(h) + self.more(h) if len(x) == 16 else self.two(h)
+
+
+oddity("solo", "the number of images")(TrainsMoreOnWholeBatches)
+
+
 class RemembersASize(Net):
     def forward(self, x):
         self.batch = len(x)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 
 from gridsearch.training import seeds
-from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, TrainsAlone
+from gridsearch.training.lanes.compile.lane_values import Form, NotPackable, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import (
     generator_states,
     identities,
@@ -26,7 +26,7 @@ from gridsearch.training.lanes.compile.source_checks import Watch
 from gridsearch.training.model_setup import check_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -125,7 +125,8 @@ class Reference:
         passes: list[dict[bool, PassResult]] = [{} for _ in ways]
         own_backward = False
         for way, training in itertools.product(range(len(ways)), (False, True)):
-            found, backward = _run(model, x_BCHW, ways[way], watch, training=training)
+            evaluated = passes[way][False] if training else None
+            found, backward = _run(model, x_BCHW, ways[way], watch, evaluated)
             passes[way][training] = found
             own_backward |= backward
             if identities(model) != owners:
@@ -146,17 +147,52 @@ class Reference:
         return cls(passes[0], rounded, f"{words} have no stacked form" if words else "")
 
 
+def check_sizes(
+    model: nn.Module, trained: Sequence[str], batches: Iterable[torch.Tensor], precision: Precision
+) -> None:
+    """Refuse a model that trains other parameters on another number of images.
+
+    A traced graph asks for no number of images; a forward that runs at each step may.
+
+    Args:
+        model: a lane's.
+        trained: names of the parameters that get a gradient from `SAMPLE` images.
+        batches: images of each number that a step takes.
+        precision: how it computes.
+
+    Raises:
+        NotPackable: it is one.
+        Exception: whatever it raises.
+    """
+    for x_BCHW in batches:
+        if Reference.of(model, x_BCHW, precision).trained != list(trained):
+            raise NotPackable("the number of images decides which parameters it trains")
+
+
 def _run(
-    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, watch: Watch | None, *, training: bool
+    model: nn.Module,
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    watch: Watch | None,
+    evaluated: PassResult | None,
 ) -> tuple[PassResult, bool]:
-    """Run a model once, on a copy of the images, and say whether its graph has an autograd function of its own."""
+    """Run a model once, on a copy of the images, and say whether its graph has an autograd function of its own.
+
+    Args:
+        model: see `Reference.of`.
+        x_BCHW: likewise.
+        precision: how it computes.
+        watch: notes the code that runs.
+        evaluated: what it gave in evaluation, now that it trains; None in evaluation.
+    """
+    training = evaluated is not None
     model.train(training)
     seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
     try:
         with torch.set_grad_enabled(training), precision.forward(), watch or nullcontext():
             logits = model(x_BCHW.clone())
-        check_logits(logits, len(x_BCHW), logits.shape[-1] if isinstance(logits, torch.Tensor) else 0)
-        if training:
+        if evaluated is not None:
+            check_logits(logits, len(x_BCHW), evaluated.logits.shape[-1], training=True)
             logits.float().square().sum().backward()
     finally:
         model.train()

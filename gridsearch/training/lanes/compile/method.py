@@ -82,7 +82,7 @@ def try_out(
         x_BCHW = sample(resident, settings.norm, precision, torch.contiguous_format)
         with torch.enable_grad(), precision.forward():
             logits_BY = model.train()(x_BCHW)
-        check_logits(logits_BY, len(x_BCHW), resident.num_classes)
+        check_logits(logits_BY, len(x_BCHW), resident.num_classes, training=True)
         loss = F.cross_entropy(
             logits_BY.to(precision.weights), resident.labels[resident.train[: len(x_BCHW)]]
         )

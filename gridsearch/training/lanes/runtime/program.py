@@ -16,7 +16,7 @@ import torch
 from gridsearch.training import mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.compile.agreement import AGREEMENT
+from gridsearch.training.lanes.compile.agreement import AGREEMENT, check_sizes
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
 from gridsearch.training.lanes.runtime.averages import PackAverages
@@ -106,6 +106,8 @@ class PackProgram:
             drop_last=members[0].settings.drop_last,
             drop_single=has_batch_norm(models[0]),
         )
+        if self.network.method == "vmap":
+            check_sizes(models[0], self.storage.names, map(first_images, self.plan.sizes), precision)
         self._epochs = MemberEpochs(data, self.plan, precision.weights, own.augment)
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
