@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.training.lanes.compile.compiled_graph import ByAutograd
 from gridsearch.training.lanes.compile.lane_values import Form
 from gridsearch.training.lanes.compile.network import AutogradPass, ManualPass, StackedNetwork
 from gridsearch.training.lanes.runtime.storage import Storage
@@ -158,3 +161,18 @@ def test_by_hand_nothing_keeps_the_maps_before_a_pooling():
         _, record = both[0]._graphs[True, Form.SHARED].record(torch.randn(5, 2, 9, 9))
     kept = [t for saved in record if saved for t in saved if isinstance(t, torch.Tensor)]
     assert (5, 3 * LANES, 7, 7) not in [tuple(t.shape) for t in kept]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_one_operation_by_autograd_needs_no_module_that_imports_sympy(monkeypatch, mode):
+    operation = ByAutograd(lambda x, y, n: x.sigmoid() * y + n, [True, False, False])
+    x, y, gradient = torch.randn(3, 4), torch.randn(3, 4), torch.randn(3, 4)
+    with torch.no_grad():
+        _, saved = operation.forward(x, y, 2)
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)
+    with mode():
+        found = operation.backward(gradient, saved, [True, False, False], [None] * 3)
+    monkeypatch.undo()
+    expected = gradient * y * x.sigmoid() * (1 - x.sigmoid())
+    torch.testing.assert_close(found[0], expected)
+    assert found[1:] == [None, None]
