@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with standard_streams.harmless():
         if not here:  # neither paths nor the workers' imports would mean anything
             return _expected(UsageError("the working directory is gone", hint="cd to a folder that is there"))
-        return _run(words, verbose=verbose)
+        return _run(words, verbose=verbose, own_process=argv is None)
 
 
-def _run(words: Sequence[str], *, verbose: bool) -> int:
+def _run(words: Sequence[str], *, verbose: bool, own_process: bool) -> int:
     """Run one command; every error becomes a line and an exit code."""
     try:
         try:
@@ -76,7 +76,7 @@ def _run(words: Sequence[str], *, verbose: bool) -> int:
             return int(stop.code or 0)
         from gridsearch.cli import commands
 
-        code = commands.dispatch(arguments, words)
+        code = commands.dispatch(arguments, words, own_process=own_process)
         sys.stdout.flush()
     except GridsearchError as error:
         if verbose:

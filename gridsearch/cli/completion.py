@@ -26,6 +26,12 @@ def script(shell: str) -> str:
     return shellcode(["gridsearch"], shell=shell)
 
 
+def show(shell: str) -> int:
+    """Print what a shell has to evaluate; return the exit code."""
+    print(script(shell))
+    return 0
+
+
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answer a shell that asks how a line may go on, and end the process; return where nobody asks."""
     import argcomplete

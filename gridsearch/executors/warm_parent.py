@@ -17,7 +17,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import platform
@@ -31,6 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from gridsearch import garbage
 from gridsearch.training.device_choice import DeviceFacts
 
 if TYPE_CHECKING:
@@ -245,13 +245,12 @@ def main(requests: int, runner: int, kind: str) -> None:
         runner: process id of the runner.
         kind: name of the kind of study.
     """
-    from gridsearch.executors import worker, worker_process
+    with garbage.resting(keep=True):  # in pages that all workers share
+        from gridsearch.executors import worker, worker_process
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key on the runner's terminal is for the runner
-    worker_process.end_with_parent(runner, by=signal.SIGKILL)
-    worker.load(kind)
-    gc.collect()
-    gc.freeze()  # what is there stays in the pages that all workers share
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key on the runner's terminal is for the runner
+        worker_process.end_with_parent(runner, by=signal.SIGKILL)
+        worker.load(kind)
     with socket.socket(fileno=requests) as channel:
         channel.settimeout(_IDLE)
         while True:

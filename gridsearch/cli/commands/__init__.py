@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
+
+from gridsearch import garbage
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["dispatch"]
 
@@ -14,16 +17,24 @@ _OF_ONE_STUDY = ("report", "stop", "trial", "export", "best")
 """Commands about a study; where none is named, it is the only one."""
 
 
-def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def dispatch(arguments: argparse.Namespace, words: Sequence[str], *, own_process: bool = False) -> int:
     """Execute a command.
 
     Args:
         arguments: what the parser read.
         words: the command line as it was typed, for the record.
+        own_process: whether the process ends with the command.
     """
     if arguments.command in _OF_ONE_STUDY and not arguments.study:
         name = _only_study(arguments)
         arguments.study = [name] if arguments.command == "report" else name
+    with garbage.resting(keep=own_process):
+        execute = _imported(arguments, words)
+    return execute()
+
+
+def _imported(arguments: argparse.Namespace, words: Sequence[str]) -> Callable[[], int]:
+    """Import what a command needs, and return what executes it."""
     match arguments.command:
         case "run" | "plan":
             from gridsearch.cli.commands.early_start import load_early
@@ -33,36 +44,35 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
                 load_early(arguments)  # meanwhile this process imports what it needs
             from gridsearch.cli.commands import search
 
-            return search.plan(arguments) if only_plan else search.run(arguments, words)
+            return partial(search.plan, arguments) if only_plan else partial(search.run, arguments, words)
         case "add":
             from gridsearch.cli.commands import search
 
-            return search.add(arguments, words)
+            return partial(search.add, arguments, words)
         case "worker":
             from gridsearch.cli.commands import search
 
-            return search.worker(arguments)
+            return partial(search.worker, arguments)
         case "status" | "stop":
             from gridsearch.cli.commands import status
 
-            return status.COMMANDS[arguments.command](arguments)
+            return partial(status.COMMANDS[arguments.command], arguments)
         case "report" | "export" | "trial" | "study":
             from gridsearch.cli.commands import queries
 
-            return queries.COMMANDS[arguments.command](arguments)
+            return partial(queries.COMMANDS[arguments.command], arguments)
         case "completion":
-            from gridsearch.cli.completion import script
+            from gridsearch.cli import completion
 
-            print(script(arguments.shell))
-            return 0
+            return partial(completion.show, arguments.shell)
         case "best" | "predict":
             from gridsearch.cli.commands import winner
 
-            return winner.COMMANDS[arguments.command](arguments)
+            return partial(winner.COMMANDS[arguments.command], arguments)
         case _:
             from gridsearch.cli.commands import tools
 
-            return tools.COMMANDS[arguments.command](arguments)
+            return partial(tools.COMMANDS[arguments.command], arguments)
 
 
 def _only_study(arguments: argparse.Namespace) -> str:
