@@ -6,8 +6,9 @@ degrees, and the cells are wide enough that neighbours never touch.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,9 +26,10 @@ from gridsearch.reporting.stats.predictions import most_mistaken, row_shares
 from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 MOST_CLASSES: Final = 120
@@ -36,6 +38,17 @@ MOST_ANNOTATED: Final = 25
 LONGEST_NAME: Final = 48
 LONGEST_TITLE: Final = 60
 WIDEST: Final = 22.0
+
+_MAKO: Final = (
+    "0b040511070c160b131b0f1a201322251729291a312e1e3931214235254a3829533b2d5b3d31643f366d403a76413e7f414387"
+    "40498e3e4f943c55983a5b9b38619d37669e366ca03572a13578a2357da33483a53488a6348ea73493a83499aa359fab36a4ab"
+    "38aaac3bafad3fb5ad43baad48c0ad4fc5ad57cbad62cfac70d4ad7fd7af8edbb39cdeb7a9e1bdb5e5c4c0e9cccaedd4d4f1dc"
+    "def5e5"
+)
+"""Every fifth of the 256 colours of seaborn's mako, from black to white; between them they run evenly."""
+
+_BRIGHT: Final = 0.408
+"""On a cell of more luminance letters are dark."""
 
 
 @drawn
@@ -56,7 +69,7 @@ def confusion_figure(
     width = max(width + 1.0, 5.0)
     figure = new_figure(width, height - 0.1, title, note)
     axes = figure.add_subplot()
-    _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
+    _draw_matrix(axes, matrix, kept, labels, size=size, draw_cells=_draw_cells)
     _colour_bar(figure, [axes], shrink=min(1.0, 3.5 / (cell * len(kept))), size=size)
     return settled(figure)
 
@@ -94,7 +107,7 @@ def confusions_figure(
     figure = new_figure(whole, height * down + 0.1, title, note)
     grid = panel_grid(figure, len(matrices), across)
     for axes, matrix, name in zip(grid, matrices, names, strict=True):
-        _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
+        _draw_matrix(axes, matrix, kept, labels, size=size, draw_cells=_seaborn_cells)
         plain_text([axes.set_title(name, size=9.5)])
     _colour_bar(figure, figure.axes, shrink=min(1.0, 3.5 / (height * down)), size=size)
     return settled(figure)
@@ -119,31 +132,78 @@ def _draw_matrix(
     labels: Sequence[str],
     *,
     size: float,
-    annotated: bool,
+    draw_cells: Callable[..., None],
 ) -> None:
     """Draw the kept rows and columns of a matrix; the shares are those of whole rows."""
-    import seaborn as sns
     from matplotlib.colors import PowerNorm
 
     shares = row_shares(matrix)[np.ix_(kept, kept)]
-    sns.heatmap(
+    annotated = len(kept) <= MOST_ANNOTATED
+    draw_cells(
+        axes,
         shares,
-        ax=axes,
+        _annotations(matrix[np.ix_(kept, kept)], shares) if annotated else None,
+        letters={"size": size - 1.5, "linespacing": 1.05},
         norm=PowerNorm(0.5, vmin=0.0, vmax=1.0),  # a square root scale shows confusions of a few percent
-        cmap="mako_r",
-        annot=_annotations(matrix[np.ix_(kept, kept)], shares) if annotated else False,
-        fmt="",
-        annot_kws={"size": size - 1.5, "linespacing": 1.05},
-        square=True,
-        cbar=False,
         linewidths=0.4 if annotated else 0.0,
-        linecolor="white",
-        xticklabels=False,
-        yticklabels=False,
         rasterized=not annotated,
     )
     _hatch_empty_rows(axes, shares)
     _label(axes, labels, size=size)
+
+
+def _draw_cells(axes: Axes, shares: np.ndarray, texts: Any, *, letters: dict[str, Any], **how: Any) -> None:
+    """Draw the cells of a matrix as seaborn's `heatmap` does, without loading it.
+
+    It brings pandas and scipy.stats, together half a second, which a small study's report would wait for.
+    """
+    mesh = axes.pcolormesh(np.ma.masked_invalid(shares), cmap=_colours(), edgecolors="white", **how)
+    axes.set(xlim=(0, shares.shape[1]), ylim=(shares.shape[0], 0), aspect="equal")
+    axes.spines[:].set_visible(False)
+    colours = mesh.to_rgba(shares)
+    for row, column in np.ndindex(shares.shape) if texts is not None else ():
+        if texts[row, column]:
+            ink = ".15" if _luminance(colours[row, column]) > _BRIGHT else "white"
+            axes.text(
+                column + 0.5, row + 0.5, texts[row, column], color=ink, ha="center", va="center", **letters
+            )
+
+
+def _seaborn_cells(
+    axes: Axes, shares: np.ndarray, texts: Any, *, letters: dict[str, Any], **how: Any
+) -> None:
+    """Draw the cells of one of several matrices, which nobody waits for after a training."""
+    import seaborn as sns
+
+    sns.heatmap(
+        shares,
+        ax=axes,
+        cmap="mako_r",
+        annot=False if texts is None else texts,
+        fmt="",
+        annot_kws=letters,
+        square=True,
+        cbar=False,
+        linecolor="white",
+        xticklabels=False,
+        yticklabels=False,
+        **how,
+    )
+
+
+@functools.cache
+def _colours() -> Colormap:
+    """Return the colours of shares, white for none."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    places = range(len(_MAKO) - 6, -1, -6)
+    return LinearSegmentedColormap.from_list("mako", [f"#{_MAKO[place : place + 6]}" for place in places])
+
+
+def _luminance(colour: np.ndarray) -> float:
+    """Return the relative luminance of a colour, https://www.w3.org/TR/WCAG20/#relativeluminancedef."""
+    rgb = np.where(colour[:3] <= 0.03928, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4)
+    return float(rgb @ (0.2126, 0.7152, 0.0722))
 
 
 def _colour_bar(figure: Figure, axes: Sequence[Axes], *, shrink: float, size: float) -> None:

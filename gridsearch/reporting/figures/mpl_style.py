@@ -124,7 +124,7 @@ def settled(figure: Figure) -> Figure:
         box = figure.get_tightbbox()
         width, height = (float(x) for x in figure.get_size_inches())
         wider, higher = max(0.0, -box.x0, box.x1 - width), max(0.0, -box.y0, box.y1 - height)
-        if max(wider, higher) < 0.01:
+        if max(wider, higher) < 0.001:
             break
         figure.set_size_inches(width + 2 * wider, height + 2 * higher)
     figure.set_layout_engine("none")

@@ -5,12 +5,14 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from gridsearch.records import TrialState
 from gridsearch.reporting import (
     confusion_figure,
     confusion_matrix,
+    confusions_figure,
     curves_figure,
     heatmap_figures,
     rank,
@@ -106,7 +108,30 @@ def test_numbers_in_the_cells_of_a_confusion_matrix_fit_into_them(predictions, c
 
 def test_cells_hold_counts_and_shares_of_the_row():
     figure = confusion_figure(np.array([[90, 10], [0, 50]]), class_names=["cat", "dog"])
-    assert [t.get_text() for t in figure.axes[0].texts] == ["90\n90.0%", "10\n10.0%", "", "50\n100%"]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["90\n90.0%", "10\n10.0%", "50\n100%"]
+
+
+@pytest.mark.parametrize(("classes", "images"), [(4, 60), (30, 400)])
+def test_a_matrix_alone_looks_as_seaborn_draws_it_among_several(predictions, classes, images):
+    matrix = confusion_matrix(predictions(classes, images=images, missing=1))
+    alone = confusion_figure(matrix, class_names=[], title="t").axes[0]
+    among = confusions_figure([matrix], titles=["t"], class_names=[]).axes[0]
+    ours, theirs = alone.collections[0], among.collections[0]
+    colours = [mesh.to_rgba(mesh.get_array()) for mesh in (ours, theirs)]
+    np.testing.assert_allclose(*colours, atol=0.51 / 255)
+    np.testing.assert_array_equal(ours.get_edgecolor(), theirs.get_edgecolor())
+    assert (list(ours.get_linewidth()), ours.get_rasterized()) == (
+        list(theirs.get_linewidth()),
+        theirs.get_rasterized(),
+    )
+    assert [axes.get_aspect() for axes in (alone, among)] == [1, 1]
+    assert (alone.get_xlim(), alone.get_ylim()) == (among.get_xlim(), among.get_ylim())
+    assert not any(spine.get_visible() for axes in (alone, among) for spine in axes.spines.values())
+    words = [
+        [(t.get_text(), t.get_position(), to_hex(t.get_color())) for t in axes.texts if t.get_text()]
+        for axes in (alone, among)
+    ]
+    assert words[0] == words[1]
 
 
 def test_a_class_without_images_is_hatched_and_has_no_share(predictions):
