@@ -25,15 +25,13 @@ from .output.frames import (
     epochs_frame as epochs_frame,
     findings_frame as findings_frame,
     points_frame as points_frame,
-    ranking_csv as ranking_csv,
-    to_csv as to_csv,
-    trials_csv as trials_csv,
     trials_frame as trials_frame,
 )
 from .output.model_card import model_card as model_card
 from .output.notebook import ranking_html as ranking_html
 from .output.page import Live as Live, live_overview as live_overview, live_strip as live_strip
 from .output.pareto_table import pareto_frame as pareto_frame
+from .output.plain_tables import ranking_csv as ranking_csv, trials_csv as trials_csv
 from .output.report import (
     LivePage as LivePage,
     ReportFiles as ReportFiles,

@@ -6,15 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gridsearch import files
+from gridsearch import files, garbage
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting.figures.gallery import draw
 from gridsearch.reporting.figures.pictures import PIXELS, STEMS
 from gridsearch.reporting.output.answer_data import Asked, answer_data
 from gridsearch.reporting.output.document import as_lines, report_json
 from gridsearch.reporting.output.figure_data import figure_data
-from gridsearch.reporting.output.frames import ranking_csv, trials_csv
 from gridsearch.reporting.output.page import Drawn, Live, render_page
+from gridsearch.reporting.output.plain_tables import ranking_csv, trials_csv
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
 from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
@@ -74,13 +74,16 @@ def preload() -> None:
     """Load what a report is drawn with; what is missing is left for the report itself to say."""
     from gridsearch.reporting.figures import matplotlib_setup
 
-    with suppress(ImportError, ArtifactError):
+    with garbage.resting(), suppress(ImportError, ArtifactError):
         matplotlib_setup.load()
         import jinja2  # noqa: F401
-        import seaborn as sns  # noqa: F401  (brings pandas, scipy and matplotlib)
         from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
 
+        from gridsearch.reporting.figures import notebook_figure  # noqa: F401  (brings matplotlib's axes)
+        from gridsearch.reporting.ranking import inference  # noqa: F401  (brings scipy)
 
+
+@garbage.resting()
 def write_report(
     data: StudyData,
     *,

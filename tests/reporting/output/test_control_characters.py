@@ -11,7 +11,6 @@ from gridsearch.errors import escaped
 from gridsearch.records import TrialState
 from gridsearch.reporting import (
     Side,
-    epochs_frame,
     export_json,
     per_class_csv,
     print_comparison,
@@ -19,10 +18,10 @@ from gridsearch.reporting import (
     rank,
     ranking_csv,
     ranking_html,
-    to_csv,
     trials_csv,
 )
 from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.plain_tables import epochs_table, to_csv
 from gridsearch.reporting.ranking.comparison import compare
 
 ACTS = "\x1b]0;title\x07\x1b[2J\x9b31mred\x7f\r\u202e\u2028"
@@ -48,7 +47,7 @@ def shown(renderable):
     [
         trials_csv,
         ranking_csv,
-        lambda data: to_csv(epochs_frame(data)),
+        lambda data: to_csv(epochs_table(data)),
         export_json,
         lambda data: render_page(data, rank(data)),
         lambda data: ranking_html(data, rank(data)),

@@ -13,8 +13,9 @@ from scipy import stats
 from gridsearch.records import TrialState
 from gridsearch.reporting.output.document import report_json
 from gridsearch.reporting.output.fold_table import fold_table
-from gridsearch.reporting.output.frames import epochs_frame, trials_csv, trials_frame
+from gridsearch.reporting.output.frames import epochs_frame, trials_frame
 from gridsearch.reporting.output.headline import headline
+from gridsearch.reporting.output.plain_tables import trials_csv
 from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.out_of_fold import predictions_of
 from gridsearch.reporting.ranking.ranking import rank

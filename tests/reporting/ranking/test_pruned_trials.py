@@ -10,8 +10,8 @@ import pytest
 from gridsearch.records import TrialState
 from gridsearch.reporting import print_ranking, rank, report_json
 from gridsearch.reporting.figures.heatmap import heatmap_figures
-from gridsearch.reporting.output.frames import trials_csv
 from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.plain_tables import trials_csv
 
 GRID = {"lr": [0.1, 0.2, 0.3], "batch": [10, 20]}
 
