@@ -81,6 +81,7 @@ LATENCIES: Final = "latencies.json"
 PARTIAL: Final = ".partial-"
 """How the names of drafts and of private folders begin: what a killed process has left bears one."""
 
+_SOON = 0.01  # seconds between two looks at a lock
 _PATIENCE = 10.0  # seconds; those who hold such a lock only read and write a small file
 _OTHERS_MAY_WRITE = 0o022
 
@@ -192,6 +193,24 @@ def locked(path: Path) -> Iterator[None]:
     """
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE):
         yield
+
+
+@contextmanager
+def only_one(lock: Path, *, patience: float) -> Iterator[None]:
+    """Let one process at a time do something, by the lock of a file that is gone afterwards.
+
+    Args:
+        lock: the file.
+        patience: seconds that others may take.
+
+    Raises:
+        OSError: the file cannot be made, or others take longer.
+    """
+    with FileLock(lock, timeout=patience, poll_interval=_SOON):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # who waits for it finds it unlinked, and makes another one
 
 
 def read_json(path: Path) -> dict[str, Any]:

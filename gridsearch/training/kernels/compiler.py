@@ -140,8 +140,11 @@ def _load(source: Path, defined: tuple[str, ...], compiler: Compiler, kept: str)
             library = _kept(folder, name)
             if library is None:
                 make_private(folder)
-                _compile(source, defined, compiler, folder / name)
-                library = _kept(folder, name)
+                with files.only_one(folder / f"{files.PARTIAL}{name}.lock", patience=_TIMEOUT):
+                    library = _kept(folder, name)  # workers that start together want the same kernels
+                    if library is None:
+                        _compile(source, defined, compiler, folder / name)
+                        library = _kept(folder, name)
             if library is not None:
                 return library
         except OSError as error:  # a folder that is full, read-only or from which nothing may be run

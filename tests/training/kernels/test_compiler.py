@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path
         assert f"{file} is damaged" in caplog.text
         assert compiler.damaged_kernels() == []
         assert [p.name for p in folder.iterdir()] == [file.name]
+
+
+@needs_compiler
+def test_what_several_want_at_the_same_time_is_compiled_by_one_of_them(monkeypatch, tmp_path):
+    """Each compilation of this compiler takes a while, and leaves a line."""
+    script, calls = tmp_path / "slow-cc", tmp_path / "calls"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in *-shared*) echo "$*" >> {calls}; sleep .3;; esac\nexec cc "$@"\n'
+    )
+    script.chmod(0o700)
+    monkeypatch.setenv("CC", str(script))
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(tmp_path / "kernels"))
+    compiler.find_compiler()
+    with ThreadPoolExecutor(4) as pool:
+        kinds = list(pool.map(smallest, [torch.float32, torch.float64] * 2))
+    assert kinds[0] == kinds[2] == 2 * kinds[1] == 2 * kinds[3]
+    assert len(calls.read_text().splitlines()) == 2
+    assert len(list((tmp_path / "kernels").iterdir())) == 2
 
 
 @pytest.fixture
