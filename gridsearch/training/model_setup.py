@@ -39,6 +39,10 @@ _BUILT: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictio
 """The tensors of all networks that were made and are still there, by their ids."""
 
 
+_SAME = 1e-2
+"""How far logits may be apart in two layouts of memory, as a share of the largest: a mistake is of the order of 1."""
+
+
 class ModelRefused(ValueError):
     """A model cannot be trained as an image classifier; the message is one line."""
 
@@ -206,12 +210,14 @@ def sample(
     return make(data.train[:2])
 
 
-def _try(model: nn.Module, x_BCHW: torch.Tensor, data: ResidentData, precision: Precision) -> None:
-    """Run a model once in evaluation mode, which also shapes lazy layers, and look at what comes."""
+def _try(model: nn.Module, x_BCHW: torch.Tensor, data: ResidentData, precision: Precision) -> torch.Tensor:
+    """Run a model once in evaluation mode, which also shapes lazy layers, and return the logits, looked at."""
     model.eval()
     with torch.no_grad(), precision.forward():
-        check_logits(model(x_BCHW), len(x_BCHW), data.num_classes)
+        logits_BY: torch.Tensor = model(x_BCHW)
+        check_logits(logits_BY, len(x_BCHW), data.num_classes)
     model.train()
+    return logits_BY
 
 
 def check_logits(logits: object, batch: int, classes: int, *, training: bool = False) -> None:
@@ -252,18 +258,25 @@ def lone_layout(model: nn.Module, norm: str, data: ResidentData, precision: Prec
 
     channels_last pays for convolutions in float32 on a CPU (LeNet at batch 100: 9.0 to 6.0 ms a step, most of
     it in max pooling), not in float64 (13.8 to 21.7 ms); on CUDA it is the tensor cores' layout for bfloat16.
-    Models that call `view` on a feature map cannot have it, so a copy of the model tries it first; one that may have
-    a memory outside of itself is not tried.
+    Models that call `view` on a feature map cannot have it, and where `flatten` copies instead of giving a view, a
+    change in place means something else: so a copy of the model tries it first, and must give what it gives otherwise.
+    One that may have a memory outside of itself is not tried.
     """
     if not pays_channels_last(model, precision) or not _Marks(model).tells:
         return torch.contiguous_format
     x_BCHW = sample(data, norm, precision, torch.channels_last)
+    exact = precision.unrounded
     try:
-        trial = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trial = copy.deepcopy(model)
+        expected = _try(trial, sample(data, norm, precision, torch.contiguous_format), data, exact)
+        trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = _try(trial, x_BCHW, data, exact)
+        least = _SAME * float(expected.abs().max())
+        if not torch.allclose(found, expected, rtol=_SAME, atol=least, equal_nan=True):
+            return torch.contiguous_format
         with torch.enable_grad(), precision.forward():
             loss = F.cross_entropy(trial(x_BCHW), data.labels[data.train[:2]])
         loss.backward()  # type: ignore[no-untyped-call]
-        _try(trial, x_BCHW, data, precision)
     except RAISED:  # a user's code may raise anything; then its model stays as it is
         return torch.contiguous_format
     return torch.channels_last

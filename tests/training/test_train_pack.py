@@ -244,6 +244,24 @@ def test_a_model_that_flattens_with_view_trains(train, make_settings, make_image
     assert run.finished().state is TrialState.COMPLETE
 
 
+class HalvedInPlace(ViewNet):
+    """Changes its maps by way of a view of them, which `flatten` gives only of some layouts of memory."""
+
+    def forward(self, x):
+        x = self.conv(x)
+        x.flatten(1).mul_(0.5)
+        return self.last(x.flatten(1))
+
+
+def test_a_change_in_place_changes_the_same_whatever_the_layout_of_maps(train, make_settings, make_images):
+    def losses(dtype):
+        settings = make_settings(dtype=dtype, norm="none")
+        run = train(settings, data=make_images(channels=3), build=lambda _, d: HalvedInPlace(d.channels))
+        return [epoch.train_loss for epoch in run.epochs()]
+
+    assert losses("float32") == pytest.approx(losses("float64"), rel=1e-3)
+
+
 class ViewBackward(torch.autograd.Function):
     @staticmethod
     def forward(_, x):

@@ -39,6 +39,7 @@ def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -
         NotStackable: there is an operation without a rule.
     """
     graph = traced.graph
+    _read_what_was_changed(graph, g.model)
     fusion.reorder(graph, g.model)
     if g.compiles:
         fusion.fuse(graph, g.model)
@@ -117,6 +118,16 @@ def _counts(node: fx.Node, model: nn.Module) -> bool:
 
 _VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "chunk"}
 _VIEWS |= {"getitem", "split", "t", "expand", "unflatten", "swapaxes", "to", "float"}
+
+
+def _read_what_was_changed(graph: fx.Graph, model: nn.Module) -> None:
+    """Let what comes after a change in place read its result, which is the tensor that it has changed."""
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        changed = node.args[0] if _in_place(node, model) and node.args else None
+        if isinstance(changed, fx.Node) and changed.op != "get_attr":
+            for later in [user for user in changed.users if place[user] > place[node]]:
+                later.replace_input_with(changed, node)
 
 
 def _check_in_place(node: fx.Node, model: nn.Module) -> None:

@@ -49,7 +49,7 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     """
     name = node_name(node)
     changes = node in g.found.changes and not _in_place_method(node)
-    if changes or node.target in _CHANGES or kwargs.get("inplace") or "out" in kwargs:
+    if changes or node.target in _CHANGES or kwargs.get("inplace") or kwargs.get("out") is not None:
         raise NotStackable(f"{name} changes its arguments, which has no stacked form")
     draws = node in g.found.draws
     if draws and not g.training:
@@ -102,7 +102,8 @@ def _results(
     if not isinstance(result, tuple | list) or not any(isinstance(r, torch.Tensor) for r in result):
         require(not draws, f"{node_name(node)} draws numbers that are no tensor")
         return emit(lambda found: found, None)
-    wanted = sorted({_place(user, result) for user in node.users})
+    asked = {user: _place(user, result) for user in node.users}
+    wanted = sorted({place for user, place in asked.items() if place < 0 or user.users})
     require(not wanted or wanted[0] >= 0, f"{node_name(node)} gives several tensors at once")
     require(len(wanted) <= 1 or not draws, f"{node_name(node)} gives several random tensors")
     names = {name: i for i in wanted for name in dir(result) if getattr(result, name, None) is result[i]}
