@@ -177,6 +177,38 @@ class ChangesItsImages(Net):
 oddity("any")(ChangesItsImages)
 
 
+class ReadsWhatItChanged(ConvNet):
+    """Maps under their old name, after a ReLU has changed them in place; and features of length 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.rectify = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = self.rectify(x)
+        return self.two(F.normalize((x + 3 * y).mean((2, 3))))
+
+
+oddity("stacked")(ReadsWhatItChanged)
+
+
+class AttendsWithDropout(Net):
+    """Attention that gives weights besides, which nobody asks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.2, batch_first=True)
+
+    def forward(self, x):
+        rows = x.squeeze(1)
+        found, _ = self.attention(rows, rows, rows, need_weights=False)
+        return super().forward(found)
+
+
+oddity("stacked")(AttendsWithDropout)
+
+
 class MixedDtypes(Net):
     """A part in float32 inside of a network in float64, an integer buffer, a mask."""
 

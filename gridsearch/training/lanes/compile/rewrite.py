@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from gridsearch.training.lanes.compile import fusion
 from gridsearch.training.lanes.compile.dense_chains import fuse_dense
-from gridsearch.training.lanes.compile.graph_builder import node_name
+from gridsearch.training.lanes.compile.in_place import check_in_place
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Value
 from gridsearch.training.lanes.compile.rule_any import any_rule
 from gridsearch.training.lanes.compile.rule_layers import any_values
@@ -39,7 +39,6 @@ def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -
         NotStackable: there is an operation without a rule.
     """
     graph = traced.graph
-    _read_what_was_changed(graph, g.model)
     fusion.reorder(graph, g.model)
     if g.compiles:
         fusion.fuse(graph, g.model)
@@ -93,7 +92,7 @@ def _result(g: GraphBuilder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     args, kwargs = _resolve(node.args, values), _resolve(node.kwargs, values)
     if _counts(node, g.model):
         return g.emit(Form.STACKED, args[0].shape, lambda t: t.add_(args[1]), args[0])
-    _check_in_place(node, g.model)
+    check_in_place(node, g.model)
     if not any_values((args, kwargs)):
         return any_rule(g, node, args, kwargs)
     return apply_rule(g, node, args, kwargs)
@@ -114,49 +113,3 @@ def _counts(node: fx.Node, model: nn.Module) -> bool:
         return False
     same = [n for n in node.graph.nodes if n.op == "get_attr" and n.target == counter.target]
     return same == [counter] and list(counter.users) == [node]
-
-
-_VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "chunk"}
-_VIEWS |= {"getitem", "split", "t", "expand", "unflatten", "swapaxes", "to", "float"}
-
-
-def _read_what_was_changed(graph: fx.Graph, model: nn.Module) -> None:
-    """Let what comes after a change in place read its result, which is the tensor that it has changed."""
-    place = {node: i for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        changed = node.args[0] if _in_place(node, model) and node.args else None
-        if isinstance(changed, fx.Node) and changed.op != "get_attr":
-            for later in [user for user in changed.users if place[user] > place[node]]:
-                later.replace_input_with(changed, node)
-
-
-def _check_in_place(node: fx.Node, model: nn.Module) -> None:
-    """Refuse a change in place of what is used elsewhere too; rules compute out of place.
-
-    Raises:
-        NotStackable: there is such a change.
-    """
-    if not _in_place(node, model):
-        return
-    changed = node.args[0] if node.args else None
-    while isinstance(changed, fx.Node):
-        if len(changed.users) != 1 or changed.op == "get_attr":
-            raise NotStackable(f"{node_name(node)} changes in place what is used elsewhere")
-        name = getattr(changed.target, "__name__", str(changed.target))
-        module = model.get_submodule(str(changed.target)) if changed.op == "call_module" else None
-        shows = name in _VIEWS or isinstance(module, nn.Flatten | nn.Identity | nn.Unflatten | nn.Dropout)
-        changed = changed.args[0] if (shows or _in_place(changed, model)) and changed.args else None
-
-
-def _in_place(node: fx.Node, model: nn.Module) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
-    name = getattr(node.target, "__name__", str(node.target))
-    if node.kwargs.get("inplace") or (
-        node.op == "call_function" and name in ("iadd", "isub", "imul", "itruediv")
-    ):
-        return True
-    if node.op == "call_function" and name in ("relu", "leaky_relu", "dropout", "elu", "silu", "hardtanh"):
-        place = {"relu": 1, "leaky_relu": 2, "elu": 2, "silu": 1, "hardtanh": 3, "dropout": 3}[name]
-        return len(node.args) > place and node.args[place] is True
-    return name.endswith("_") and not name.endswith("__")

@@ -14,6 +14,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
+from gridsearch.training.lanes.compile.in_place import read_what_was_changed
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import content, generator_states, plain_state
 from gridsearch.training.lanes.compile.tracer import Tracer
@@ -73,6 +74,7 @@ def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: boo
         raise TrainsAlone("its forward keeps state of its own")
     if generator_states() != before[1] or not torch.equal(torch.get_rng_state(), before[2]):
         raise TrainsAlone("its forward draws random numbers of its own")
+    read_what_was_changed(graph, model)
     return Traced(graph, {n: t for n, t in constants.items() if isinstance(t, torch.Tensor)})
 
 
