@@ -53,11 +53,12 @@ def test_a_run_stops_and_goes_on_where_there_is_room(program, cli, small_disk):
     assert found["complete"] + found["waiting"] == 6
 
     small_disk()
-    done = program(*WORDS, "--workers", "1", "--lanes", "2", timeout=120)
+    done = cli(*WORDS, "--executor", "inline")
     assert done.code == 0, done.err
     assert counts(cli)["complete"] == 6
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_the_refit_of_the_winner_stops_and_leaves_the_study_as_it_was(program, cli, small_disk, home):
     words = (*WORDS[:-6], "lr=.1", *WORDS[-4:])
     assert cli(*words, "--executor", "inline").code == 0

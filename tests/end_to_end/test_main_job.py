@@ -85,6 +85,7 @@ def test_optuna_sees_each_trial_once_with_everything(there):
     assert study.best_trial.value == max(t.value for t in study.trials)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_ranking_agrees_with_the_store_and_schema_1(there, cli):
     found = cli("report", "--study", "digits", "--json").json
     assert json.loads((there / "digits" / "report" / "ranking.json").read_text()) == found
@@ -366,6 +367,7 @@ def test_val_0_ranks_by_train_accuracy_and_says_so(cli):
     assert found["trials"][0]["val_accuracy"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_script_reads_is_one_object_and_nothing_else(cli):
     result = cli(
         "run", *GRID[:2], "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "--json", "-q"

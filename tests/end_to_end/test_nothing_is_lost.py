@@ -12,13 +12,14 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 
 import optuna
 import psutil
 import pytest
 
 from gridsearch.store import open_store
+from tests.end_to_end.held_workers import held
 
 pytestmark = pytest.mark.end_to_end
 
@@ -66,29 +67,20 @@ def parents_of_workers(home) -> list[psutil.Process]:
     return [each for each in our_workers(home) if each.is_running() and each.children()]
 
 
-@contextmanager
-def held(home):
-    """Wait until a worker has a trial, and keep it stopped meanwhile: it could else end all between a look and a kill.
+def stopped_with_a_trial(home):
+    """Wait until a worker has a trial, and keep it stopped meanwhile."""
+    return held(lambda: our_workers(home), lambda: runs_a_trial(home) and parents_of_workers(home))
 
-    Gives the process that stands before the worker.
-    """
-    deadline = time.monotonic() + 60
-    while True:
-        workers = our_workers(home) if states(home).get("running", 0) else []
-        for each in workers:
-            each.suspend()
-        time.sleep(0.1)  # what they have said before is recorded in a moment
-        if (parents := parents_of_workers(home)) and states(home).get("running", 0):
-            break
-        for each in workers:
-            each.resume()
-        assert time.monotonic() < deadline
-    try:
-        yield parents[0]
-    finally:
-        for each in workers:
-            with suppress(psutil.NoSuchProcess):
-                each.resume()
+
+def runs_a_trial(home) -> bool:
+    with (
+        suppress(sqlite3.OperationalError),
+        closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=ro", uri=True)) as connection,
+    ):
+        return bool(
+            connection.execute("select 1 from gridsearch_trials where state = 'running' limit 1").fetchone()
+        )
+    return False
 
 
 def gone(home, seconds: float = 10) -> bool:
@@ -142,7 +134,7 @@ def test_kills_of_the_runner_at_random_moments_lose_nothing(home):
 def test_interrupted_runs_and_one_whose_terminal_closes_release_their_trials_and_go_on(home, cli):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         runner = start(*WORDS, "--workers", "1")
-        with held(home):
+        with stopped_with_a_trial(home):
             runner.send_signal(number)
         began = time.monotonic()
         _, err = runner.communicate(timeout=20)
@@ -152,7 +144,7 @@ def test_interrupted_runs_and_one_whose_terminal_closes_release_their_trials_and
         assert gone(home)
         assert states(home)["running"] == 0
     runner, terminal = start_in_a_terminal(*WORDS, "--workers", "1")
-    with held(home):
+    with stopped_with_a_trial(home):
         os.close(terminal)
     assert runner.wait(timeout=20) == 128 + signal.SIGHUP
     assert gone(home)
@@ -164,8 +156,8 @@ def test_interrupted_runs_and_one_whose_terminal_closes_release_their_trials_and
 
 def test_a_killed_worker_is_replaced_and_its_trial_starts_again(home):
     runner = start(*WORDS, "--workers", "1")
-    with held(home) as worker:
-        worker.kill()
+    with stopped_with_a_trial(home):
+        parents_of_workers(home)[0].kill()
     _, err = runner.communicate(timeout=300)
     assert runner.returncode == 0, err
     assert "killed by SIGKILL" in err
@@ -225,7 +217,7 @@ def test_several_runners_started_at_once_on_no_file_share_the_work(home):
 
 def test_a_study_deleted_while_it_runs_ends_the_run_cleanly(home):
     runner = start(*WORDS, "--workers", "1")
-    with held(home):
+    with stopped_with_a_trial(home):
         optuna.delete_study(study_name="digits", storage=f"sqlite:///{home / 'gridsearch.db'}")
     _, err = runner.communicate(timeout=120)
     assert runner.returncode == 4, err

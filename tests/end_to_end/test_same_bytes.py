@@ -15,12 +15,14 @@ import time
 import psutil
 import pytest
 
+from tests.end_to_end.held_workers import held
+
 pytestmark = pytest.mark.end_to_end
 
 FIXED = ("--lanes", "3", "--workers", "2", "--no-report")
 WORDS = (
     *("run", "--dataset", "digits", "--model", "lenet", "--set", "optimizer=sgd", "--seeds", "2"),
-    *("--grid", "lr=.05,.01,.002,1e12", "epochs=3,9", "batch=40"),
+    *("--grid", "lr=.05,.01,.002,1e12", "epochs=3,9", "batch=40", "--subset", "700"),
     *FIXED,
 )
 """Lanes of one pack that end at different epochs, that diverge, and that see other images than their neighbours."""
@@ -38,13 +40,6 @@ def start(home, *words: str) -> subprocess.Popen:
         text=True,
         env={**os.environ, "GRIDSEARCH_HOME": str(home)},
     )
-
-
-def finish(home, *words: str) -> str:
-    process = start(home, *words)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return err
 
 
 def rows(home, query: str) -> list[tuple]:
@@ -119,25 +114,21 @@ def unbroken(watched):
     return watched[0]
 
 
-def until(home, process, condition: str) -> None:
-    deadline = time.monotonic() + 120
-    while not count(home, condition):
-        assert time.monotonic() < deadline, condition
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
+def supervisors(process) -> list[psutil.Process]:
+    """The processes that stand before the workers of a run."""
+    return [each for each in psutil.Process(process.pid).children() if each.children()]
 
 
-def until_saved(home, process) -> list[psutil.Process]:
-    """Wait for a checkpoint in the middle of a trial of nine epochs; return the workers of that moment.
+def workers(process) -> list[psutil.Process]:
+    return [worker for each in supervisors(process) for worker in each.children()]
+
+
+def saved(home) -> bool:
+    """Whether there is a checkpoint in the middle of a trial of nine epochs.
 
     The store hears of epochs a second later, when such a pack may have ended.
     """
-    deadline = time.monotonic() + 120
-    while not any((home / "digits" / "trials").glob("*/.attempt-1/checkpoint-*-[45]-*")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.002)
-    return [each for each in psutil.Process(process.pid).children() if each.children()]
+    return any((home / "digits" / "trials").glob("*/.attempt-1/checkpoint-*-[45]-*"))
 
 
 def kill(process) -> None:
@@ -148,33 +139,33 @@ def kill(process) -> None:
     psutil.wait_procs(workers, timeout=20)
 
 
-WAITING, WITHIN, HALF = (
-    "gridsearch_trials where state = 'running'",
+WITHIN, HALF, RUNNING = (
     "gridsearch_epochs where epoch = 4",
     "(select 1 from gridsearch_trials where state in ('complete', 'diverged') limit -1 offset 6)",
+    "gridsearch_trials where state = 'running'",
 )
-"""Before the first epoch, within a pack of which some lanes have ended, when half of the results are there."""
+"""Within a pack of which some lanes have ended, when half of the results are there, while some are not."""
 
 
 def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_of_an_unbroken_one(
-    unbroken, home
+    unbroken, home, cli
 ):
     expected = results(unbroken)
     assert {state for _, state, *_ in expected["trials"]} == {"complete", "diverged"}
     assert {number for _, _, number, *_ in expected["trials"]} == {0, 3, 9}
     assert len(expected["trials"]) == TRIALS
 
-    for moment in (WAITING, WITHIN):
-        process = start(home, *WORDS, *SAVED)
-        until(home, process, moment)
+    process = start(home, *WORDS, *SAVED)
+    with held(lambda: workers(process), lambda: count(home, WITHIN) and count(home, RUNNING)):
         kill(process)
     process = start(home, *WORDS, *SAVED)
-    until(home, process, HALF)
-    process.send_signal(signal.SIGINT)
+    with held(lambda: workers(process), lambda: count(home, HALF) and count(home, RUNNING)):
+        process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.search(r"trials? .*: continues? from epoch [1-9] of 9", err)
-    finish(home, "run", "--study", "digits", *FIXED)
+    done = cli("run", "--study", "digits", *FIXED)
+    assert done.code == 0, done.err
     assert results(home) == expected
     assert packs(home) == packs(unbroken)
     assert list(home.rglob(".attempt*")) == []
@@ -182,9 +173,9 @@ def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_o
 
 def test_workers_killed_in_the_middle_of_their_packs_change_no_byte(unbroken, home):
     process = start(home, *WORDS, *SAVED)
-    workers = until_saved(home, process)
-    for victim in workers:
-        victim.kill()
+    with held(lambda: workers(process), lambda: saved(home)):
+        for victim in supervisors(process):
+            victim.kill()
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "killed by SIGKILL" in err
