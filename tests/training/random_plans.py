@@ -28,6 +28,7 @@ from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
+from tests.training import random_tokens
 from tests.training.conftest import settings_of
 from tests.training.plain_loop import Plain, train_plainly
 
@@ -40,6 +41,7 @@ CPU = torch.device("cpu")
 CLASSES = 3
 EPOCHS = 2
 _MOST_NUMBERS = 12_000  # of a map: larger ones take time and show no more
+_MOST_TOKENS = 3_000  # numbers of all tokens of an image
 _SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 21, 28, 33)
 _CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 16, 17, 24, 33)
 _KERNELS = (1, 1, 2, 3, 3, 3, 3, 4, 5, 7, (3, 1), (1, 3), (5, 2))
@@ -57,6 +59,8 @@ class Case:
         image: [C, H, W] of an image.
         layers: recipes of the layers over maps, then of those over features.
         pooled: how maps become features.
+        tokens: how maps become tokens, and recipes of the layers over these; () for features at once.
+        more: a recipe for after each of the layers over maps, or None.
         odd: what is unusual about the network.
         settings: each lane's.
         seeds: likewise.
@@ -68,6 +72,8 @@ class Case:
     layers: tuple[Any, ...]
     features: tuple[Any, ...]
     pooled: str
+    tokens: tuple[Any, ...]
+    more: tuple[Any, ...]
     odd: str
     settings: tuple[ImageSettings, ...]
     seeds: tuple[int, ...]
@@ -107,12 +113,19 @@ def draw(number: int, dtype: str | None = None) -> Case:
     }
     lanes = r.randint(1, 5)
     seed = r.randint(0, 3)
+    t = random.Random(f"tokens {number}")  # of its own, so that the rest of a case stays as it was
+    tokens = random_tokens.end(t), *(random_tokens.token_layer(t) for _ in range(t.randint(1, 4)))
+    more = [random_tokens.map_layer(t) if t.random() < 0.4 else None for _ in range(7)]
+    if t.random() < 0.5:
+        tokens, more = (), [None] * 7 if t.random() < 0.5 else more
     return Case(
         number=number,
         image=(r.choice([1, 1, 2, 3, 4]), r.choice(_SIDES), r.choice(_SIDES)),
         layers=tuple(_layer(r) for _ in range(r.randint(1, 7))),
         features=tuple(_feature_layer(r) for _ in range(r.randint(0, 4))),
         pooled=r.choice(["flat"] * 6 + ["mean"] * 6 + ["adaptive"] * 3 + ["amax"]),
+        tokens=tokens,
+        more=tuple(more),
         odd=r.choice(["none"] * 20 + ["frozen", "tied", "twice"]),
         settings=tuple(settings_of(**common, **_recipe(r)) for _ in range(lanes)),
         seeds=tuple(r.choice([seed, seed, r.randint(0, 99)]) for _ in range(lanes)),
@@ -305,9 +318,16 @@ class Drawn(nn.Module):
         channels, height, width = case.image
         x = torch.rand(2, channels, height, width, generator=torch.Generator().manual_seed(0))
         layers: list[nn.Module] = []
-        for recipe in case.layers:
+        for recipe, more in zip(case.layers, case.more, strict=False):
             x = _grow(layers, layer_of(recipe, x.shape[1]), x)
-        pooled = Pooled(case.pooled)
+            x = x if more is None else _grow(layers, random_tokens.map_layer_of(more, x.shape[1]), x)
+        pooled: nn.Module = Pooled(case.pooled)
+        if case.tokens and x[0, 0].numel() * x.shape[1] <= _MOST_TOKENS:
+            how, *recipes = case.tokens
+            x = _grow(layers, [random_tokens.Tokens(x.shape, how)], x)
+            for recipe in recipes:
+                x = _grow(layers, random_tokens.token_layer_of(recipe, *x.shape[1:]), x)
+            pooled = random_tokens.Read(how[-1])
         x = _grow(layers, [pooled], x)
         for recipe in case.features:
             x = _grow(layers, feature_layer_of(recipe, x.shape[1]), x)
