@@ -128,8 +128,11 @@ def home(tmp_path) -> Path:
 def cli(capsys, tmp_path, monkeypatch):
     """Run the program in this process, in a folder of its own."""
     from gridsearch.cli import main
+    from gridsearch.cli.commands import early_start
 
     monkeypatch.chdir(tmp_path)
+    # What loads torch for the workers starts where they are needed: words that are refused would start it for nothing.
+    monkeypatch.setattr(early_start, "load_early", lambda _: None)
 
     def run(*words: str) -> Result:
         capsys.readouterr()
