@@ -430,7 +430,8 @@ def test_whatever_workers_do_every_trial_ends_once_and_is_never_in_two_places(
     ):
         patch.setattr(trial_source, "LOOK_AGAIN_SECONDS", 0.0)
         run = Run(store, 4)
-        found = run(work, workers=2, retries=2, keep_going=True)
+        hour = 3600.0  # however long the machine pauses, no lease ends
+        found = run(work, workers=2, retries=2, keep_going=True, lease=hour)
         assert found.get("complete", 0) + found.get("failed", 0) == 4
         times = Counter(run.workers.trained)
         assert set(times) == set(run.added.ids)

@@ -175,8 +175,11 @@ def test_trials_of_a_runner_that_died_elsewhere_are_waited_for_and_taken_over(ad
     places = Places.find()
     with open_store(places.store, home=home, create=False) as store:
         ids = [trial.id for trial in store.open_trials("line")]
-        store.claim(ids[:1], owner=ELSEWHERE, pack="theirs", lease=3.0)
-    done = work("--objective", "fit.py:line", "--lease", "3s")
+        store.claim(ids[:1], owner=ELSEWHERE, pack="theirs", lease=600.0)
+        # what they hold ends once they are waited for
+        ends = lambda *_: store.heartbeat(ELSEWHERE, lease=0.0)  # noqa: E731
+        monkeypatch.setattr(store_worker.StoreWorker, "_wait", ends)
+        done = work("--objective", "fit.py:line", "--lease", "3s")
     assert done.code == 0, done.err
     assert "1 trial of other runners may come back" in done.err
     assert "its runner is gone; it is trained again" in done.err
