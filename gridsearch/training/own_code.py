@@ -166,7 +166,8 @@ class OwnOptimizer:
                 f"optimizer {self._name} gives a {type(self._own).__name__}, no torch.optim.Optimizer"
             )
         self._attributes = {n for n in vars(self._own) if n not in ("state", "param_groups", "defaults")}
-        self._takes_lr = any("lr" in group for group in self._own.param_groups)
+        moves = settings.schedule != "constant" or settings.warmup > 0
+        self._rates = [group.get("lr") if moves else None for group in self._own.param_groups]
 
     def add(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Train these parameters too from the next step on."""
@@ -191,9 +192,10 @@ class OwnOptimizer:
             Exception: whatever it raises.
         """
         device = self.parameters[0].device
-        if self._takes_lr:
-            for group in self._own.param_groups:
-                group["lr"] = self.lr
+        for group, rate in zip(self._own.param_groups, self._rates, strict=False):
+            if rate is not None:  # as torch's schedulers do it: a group may have a rate of its own
+                own = rate == self.settings.lr
+                group["lr"] = self.lr if own else rate * (self.lr / self.settings.lr)
         with seeds.isolated(device):
             stream = seeds.stream(self.seed, seeds.OPTIMIZER, self._steps)
             seeds.reseed(device, stream)

@@ -15,7 +15,7 @@ from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
-from gridsearch.training.own_code import OwnCode, check_augment, check_optimizer
+from gridsearch.training.own_code import OwnCode, OwnOptimizer, check_augment, check_optimizer
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.seeds import stream
@@ -251,6 +251,26 @@ def test_an_optimizer_that_cannot_train_is_refused_in_one_line(make_settings, op
     with pytest.raises(UsageError) as refused:
         check_optimizer(make, make_settings(optimizer="my.py:F", optimizer_options=options))
     assert told in refused.value.message and "\n" not in refused.value.message
+
+
+class Layered(torch.optim.SGD):
+    """A tenth of the learning rate for all parameters but the first."""
+
+    def __init__(self, params, lr=0.1):
+        first, *others = params
+        super().__init__([{"params": [first]}, {"params": others, "lr": lr / 10}], lr=lr)
+
+
+@pytest.mark.parametrize(("schedule", "factor"), [("constant", 1.0), ("cosine", 0.5)])
+def test_parameters_with_a_rate_of_their_own_keep_it_under_a_schedule(make_settings, schedule, factor):
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    settings = make_settings(optimizer="my.py:Layered", lr=0.2, schedule=schedule)
+    own = OwnOptimizer(Layered, settings, parameters, seed=0)
+    for p in parameters:
+        p.grad = torch.ones(2)
+    own.lr = 0.2 * factor
+    own.step()
+    assert [p[0].item() for p in parameters] == pytest.approx([-0.2 * factor, -0.02 * factor])
 
 
 def test_an_optimizer_whose_state_no_checkpoint_can_hold_fails_its_trial(train, make_settings):
