@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.training.lanes.compile import network as network_module
 from gridsearch.training.lanes.compile.compiled_graph import ByAutograd
 from gridsearch.training.lanes.compile.lane_values import Form
 from gridsearch.training.lanes.compile.network import AutogradPass, ManualPass, StackedNetwork
@@ -176,3 +177,32 @@ def test_one_operation_by_autograd_needs_no_module_that_imports_sympy(monkeypatc
     expected = gradient * y * x.sigmoid() * (1 - x.sigmoid())
     torch.testing.assert_close(found[0], expected)
     assert found[1:] == [None, None]
+
+
+def known(*, kernel=3, bias=True, act=nn.ReLU):
+    """A network of torch's own modules alone, for images 2x9x9."""
+    side = 10 - kernel
+    return nn.Sequential(
+        nn.Conv2d(2, 3, kernel, bias=bias), act(), nn.Flatten(), nn.Linear(3 * side * side, 10)
+    )
+
+
+def test_a_network_of_known_code_takes_a_lane_by_its_modules_and_is_not_traced_again(monkeypatch):
+    models = [known() for _ in range(LANES)]
+    storage = Storage(models, [n for n, _ in models[0].named_parameters()])
+    network = StackedNetwork(models[0], storage, torch.randn(3, 2, 9, 9), by_hand=True)
+    monkeypatch.setattr(network_module, "trace", None)
+    assert network.alike(known())
+    for other in (
+        known(kernel=2),
+        known(bias=False),
+        known(act=nn.Tanh),
+        known(act=lambda: nn.ReLU(inplace=True)),
+    ):
+        assert not network.alike(other)
+    tied = known()
+    tied[0].bias = tied[0].weight
+    assert not network.alike(tied)
+    hooked = known()
+    hooked[1].register_forward_hook(lambda *_: None)
+    assert not network.alike(hooked)
