@@ -14,7 +14,7 @@ from gridsearch.records import Lane, Pack, TrialState
 from gridsearch.service.run.progress import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from gridsearch.records import Settings, Trial
     from gridsearch.service.run.publisher import TrialPublisher
@@ -101,6 +101,12 @@ class HeldTrials:
             for pack, trials in got.items()
             if trials
         ]
+
+    def move(self, trials: Iterable[int], pack: str) -> None:
+        """Let trials that were claimed, by their ledger ids, train in another pack than was thought."""
+        for trial in trials:
+            moved = Claim(self._forget(trial).trial, pack)
+            self._by_trial[trial] = self._by_pack.setdefault(pack, {})[trial] = moved
 
     def _make_scratch(self, trial: Trial) -> str:
         return str(self._run.store.home.make_scratch(self._run.study, trial.number, trial.attempt))

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Ended: TypeAlias = TrialFinished | TrialFailed
 
 _FLUSH_SECONDS = 1.0
-"""Epochs wait that long for others to share a transaction: short epochs would else cost a commit each."""
+"""Epochs wait that long for others to share a transaction: short epochs would else cost a commit each.  Weights that
+are needed no longer wait likewise."""
 
 _RESULT_SECONDS = 0.1
 """There is so much time between two transactions with results: one that comes alone is written at once, those of
@@ -67,6 +68,8 @@ class Recorder:
         self._last_flush = time.monotonic()
         self._last_results = float("-inf")
         self._weights = run.store.kept_weights(run.study)
+        self._needless: list[int] = []
+        self._last_dropped = float("-inf")
         self._undrawn: list[tuple[Trial, TrialFinished]] = []
 
     # Epochs and logs
@@ -105,6 +108,8 @@ class Recorder:
             self._draw(*self._undrawn.pop(0))
         if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
             self.flush()
+        if self._needless and time.monotonic() - self._last_dropped > _FLUSH_SECONDS:
+            self._drop_weights()
 
     def flush(self) -> None:
         """Write all that came in, of all lanes, in one transaction.
@@ -118,6 +123,7 @@ class Recorder:
             epochs, self._epochs = self._epochs, []
             if not self._store.record_epochs(epochs):
                 self._run.require_study()
+        self._drop_weights()
 
     # Results
 
@@ -197,8 +203,14 @@ class Recorder:
                 self._observer.warn(
                     f"trial {trial.number}: lost its lease to another runner; the result is not ours"
                 )
-        self._store.drop_weights(self._run.study, gone)
+        self._needless += gone
         return all(accepted)
+
+    def _drop_weights(self) -> None:
+        """Remove the weights of trials that are not among the best any more."""
+        self._last_dropped = time.monotonic()
+        needless, self._needless = self._needless, []
+        self._store.drop_weights(self._run.study, needless)
 
     def _without_weights(
         self, ended: Sequence[tuple[Trial, Ended]]

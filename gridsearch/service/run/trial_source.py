@@ -39,6 +39,10 @@ _SHOWN = 12
 """So many numbers of trials are named in one line."""
 
 
+def _pack_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
 class TrialSource:
     """The waiting trials of one run.
 
@@ -59,7 +63,7 @@ class TrialSource:
         self._queue = self._make_queue()
         self._first = FirstTrials(keep_going=run.options.keep_going, waiting=self._not_begun)
         self._groups: dict[str, Settings] = {}
-        self._pace = ClaimPace()
+        self._pace, self._refill_pace = ClaimPace(), ClaimPace()
         self._ready: deque[Pack] = deque()
         self._named = ""
         self._last_look = float("-inf")
@@ -132,21 +136,46 @@ class TrialSource:
                 return wanted, work
             if work is None:
                 break
-            wanted[uuid.uuid4().hex[:12]] = work
+            wanted[_pack_id()] = work
         return wanted, None
 
     def refill(self, event: LanesWanted) -> tuple[Lane, ...]:
-        """Claim and return waiting trials for the free lanes of a pack."""
-        if not self._queue or self.exhausted or self._run.store.away:
+        """Return trials for the free lanes of a pack, claimed before or now."""
+        if self._run.options.settled or self.exhausted or self._run.store.away:
             return ()
-        others = {event.pack, *(pack.id for pack in self._ready)}
-        wanted = self._queue.refill(
-            self._groups[event.pack], event.count, lambda: self._held.ahead(but=others)
-        )
-        packs = self._held.claim({event.pack: wanted}) if wanted else ()
-        lanes = packs[0].lanes if packs else ()
+        lanes = self._ready_lanes(event)
+        if not lanes and self._queue:
+            self._claim_for_refills(event)
+            lanes = self._ready_lanes(event)
+        self._held.move((lane.trial.id for lane in lanes), event.pack)
         self._run.progress.assign((lane.trial.id for lane in lanes), event.worker)
         return lanes
+
+    def _claim_for_refills(self, event: LanesWanted) -> None:
+        """Claim what goes into free lanes next; for several times where trials take milliseconds."""
+        group, ids = self._groups[event.pack], [event.pack]
+        times = self._refill_pace.next(len(self._queue) // event.count, self._run.progress.workers)
+        ids += [_pack_id() for _ in range(times - 1)]
+        others = {event.pack, *(pack.id for pack in self._ready)}
+        wanted = {
+            pack: self._queue.refill(group, event.count, lambda: self._held.ahead(but=others)) for pack in ids
+        }
+        if wanted := {pack: trials for pack, trials in wanted.items() if trials}:
+            self._ready.extend(self._held.claim(wanted))
+
+    def _ready_lanes(self, event: LanesWanted) -> tuple[Lane, ...]:
+        """Take lanes for a pack's free places out of what is claimed and was not handed out."""
+        shape = self._groups[event.pack].shape()
+        taken: list[Lane] = []
+        for _ in range(len(self._ready)):
+            pack = self._ready.popleft()
+            lanes = [lane for lane in pack.lanes if lane.trial.id in self._held]
+            if lanes and lanes[0].trial.settings.shape() == shape:
+                free = event.count - len(taken)
+                taken, lanes = taken + lanes[:free], lanes[free:]
+            if lanes:
+                self._ready.append(Pack(pack.id, tuple(lanes)))
+        return tuple(taken)
 
     def pack_ended(self, pack: str) -> None:
         """Forget a pack."""

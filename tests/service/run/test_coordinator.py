@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gridsearch.errors import StoreError
 from gridsearch.records import StillTraining, TrialFinished, TrialState, Unwritable
-from gridsearch.service.run import ending, silence, trial_limits, trial_source
-from gridsearch.store import RunnerIdentity, open_store, run_store
+from gridsearch.service.run import claim_pace, ending, silence, trial_limits, trial_source
+from gridsearch.store import RunnerIdentity, RunStore, open_store, run_store
 from tests.service.run.scripted_run import METRICS, Run, Workers, to_the_end
 
 OTHER = RunnerIdentity(host="elsewhere", boot="", pid=1, started=0.0)
@@ -68,6 +68,46 @@ def test_a_lane_that_is_free_gets_the_next_trial_until_none_waits(study):
     assert run(work) == {"complete": 5}
     assert run.workers.given == [1, 1, 1, 0, 0], "a pack of two lanes, and three that came later"
     assert len(run.workers.made) == 1, "one pack took them all"
+
+
+def test_lanes_that_are_soon_free_again_are_claimed_for_together_and_go_to_whoever_asks(study, monkeypatch):
+    monkeypatch.setattr(claim_pace, "_SECONDS", 1e9)  # all of it is soon
+    claims, claim_packs = [], RunStore.claim_packs
+
+    def counted(store, packs, **how):
+        claims.append(packs)
+        return claim_packs(store, packs, **how)
+
+    def work(workers, pack):
+        workers.finish(pack)
+        workers.refill(pack)
+        if not workers.packs[pack]:
+            workers.end(pack)
+
+    monkeypatch.setattr(RunStore, "claim_packs", counted)
+    run = study(40)
+    assert run(work, workers=2) == {"complete": 40}
+    assert sorted(run.workers.trained) == sorted(run.added.ids)
+    assert len(run.workers.made) == 2, "two packs took them all"
+    assert sum(map(len, claims)) > 20 > len(claims)
+    assert run.leftovers == []
+
+
+def test_trials_that_were_claimed_for_free_lanes_and_not_begun_lose_no_try_with_a_worker(study, monkeypatch):
+    monkeypatch.setattr(claim_pace, "_SECONDS", 1e9)
+
+    def work(workers, pack):
+        workers.finish(pack)
+        if len(workers.trained) == 10:
+            workers.die(pack)
+            return
+        workers.refill(pack)
+        if not workers.packs[pack]:
+            workers.end(pack)
+
+    run = study(40)
+    assert run(work, retries=0) == {"complete": 39, "failed": 1}
+    assert sorted(run.workers.trained) == sorted(run.added.ids)
 
 
 def test_trials_of_a_dead_worker_start_again_and_those_tried_too_often_have_failed(study):
@@ -429,10 +469,11 @@ def test_whatever_workers_do_every_trial_ends_once_and_is_never_in_two_places(
         open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=False) as store,
     ):
         patch.setattr(trial_source, "LOOK_AGAIN_SECONDS", 0.0)
-        run = Run(store, 4)
+        patch.setattr(claim_pace, "_SECONDS", 1e9)  # claims for free lanes as far ahead as it may be
+        run = Run(store, trials := data.draw(st.sampled_from((4, 16))))
         hour = 3600.0  # however long the machine pauses, no lease ends
         found = run(work, workers=2, retries=2, keep_going=True, lease=hour)
-        assert found.get("complete", 0) + found.get("failed", 0) == 4
+        assert found.get("complete", 0) + found.get("failed", 0) == trials
         times = Counter(run.workers.trained)
         assert set(times) == set(run.added.ids)
         assert all(1 <= n <= 3 for n in times.values())
