@@ -20,7 +20,7 @@ from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.records import ImageSettings
 
@@ -136,58 +136,31 @@ def torch_step(
     common: dict[str, Any] = {"lr": lr, "weight_decay": settings.weight_decay, "maximize": False, **form}
     if settings.optimizer != "sgd":
         common |= {"eps": EPS, "has_complex": any(p.is_complex() for p in parameters)}
+    update, lists, own = _update(settings, state)
+    update(parameters, gradients, *lists, **common, **own)
+
+
+def _update(
+    settings: ImageSettings, state: Mapping[str, list[torch.Tensor]]
+) -> tuple[Callable[..., None], list[list[torch.Tensor]], dict[str, Any]]:
+    """Return torch's function for an optimizer, the lists of state that it takes, and the options it alone has."""
+    betas = {"beta1": BETA1, "beta2": BETA2}
     match settings.optimizer:
         case "sgd":
-            sgd(
-                parameters,
-                gradients,
-                # a momentum of zero is torch's "no buffer yet": both give the gradient at the first step
-                list(state["momentum"]) if settings.momentum > 0 else [],
-                momentum=settings.momentum,
-                dampening=0.0,
-                nesterov=settings.nesterov and settings.momentum > 0,
-                **common,
-            )
+            moves = settings.momentum > 0
+            # a momentum of zero is torch's "no buffer yet": both give the gradient at the first step
+            buffers = list(state["momentum"]) if moves else []
+            nesterov = settings.nesterov and moves
+            return sgd, [buffers], {"momentum": settings.momentum, "dampening": 0.0, "nesterov": nesterov}
         case "adam" | "adamw":
-            update = adam if settings.optimizer == "adam" else adamw
-            moments = state["mean"], state["square"]
-            update(
-                parameters,
-                gradients,
-                *moments,
-                [],
-                state["step"],
-                amsgrad=False,
-                beta1=BETA1,
-                beta2=BETA2,
-                **common,
-            )
+            function = adam if settings.optimizer == "adam" else adamw
+            return function, [state["mean"], state["square"], [], state["step"]], {"amsgrad": False, **betas}
         case "nadam":
-            nadam(
-                parameters,
-                gradients,
-                state["mean"],
-                state["square"],
-                state["mu_product"],
-                state["step"],
-                momentum_decay=MOMENTUM_DECAY,
-                beta1=BETA1,
-                beta2=BETA2,
-                **common,
-            )
+            lists = [state[name] for name in ("mean", "square", "mu_product", "step")]
+            return nadam, lists, {"momentum_decay": MOMENTUM_DECAY, **betas}
         case _:
-            rmsprop(
-                parameters,
-                gradients,
-                state["square"],
-                [],
-                [],
-                state["step"],
-                alpha=ALPHA,
-                momentum=0.0,
-                centered=False,
-                **common,
-            )
+            options = {"alpha": ALPHA, "momentum": 0.0, "centered": False}
+            return rmsprop, [state["square"], [], [], state["step"]], options
 
 
 def can_fuse(optimizer: str, parameters: Sequence[torch.Tensor]) -> bool:
