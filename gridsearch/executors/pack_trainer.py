@@ -106,45 +106,21 @@ class PackTrainer:
         from gridsearch.training.lane_checkpoints import LaneCheckpoints
         from gridsearch.training.loop import train_pack
 
-        self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
-        ids = list(pack.trial_ids)
-        left = {lane.trial.id: lane for lane in pack.lanes}
-        now_training: tuple[int, ...] = ()
-        log = LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
-
-        def more(count: int) -> Sequence[Lane[ImageSettings]]:
-            self.emit(LanesWanted(worker=self.setup.name, pack=pack.id, count=count))
-            lanes = cast("Sequence[Lane[ImageSettings]]", given())
-            ids.extend(lane.trial.id for lane in lanes)
-            left.update({lane.trial.id: lane for lane in lanes})
-            return lanes
-
-        def training(lanes: Sequence[Lane[ImageSettings]]) -> None:
-            nonlocal now_training
-            trials = tuple(lane.trial.id for lane in lanes)
-            if trials != now_training:
-                now_training = trials
-                self.emit(LanesTraining(pack=pack.id, trials=trials))
-
-        def report(event: Event) -> None:
-            if isinstance(event, TrialFinished | TrialFailed):
-                log.end()  # before the end of the trial: no log is open after it
-                left.pop(event.trial, None)
-            self.emit(event)
-
+        events = _PackEvents(pack, self.setup.name, self.emit, given)
+        networks = cast("Pack[ImageSettings]", pack)
         try:
-            with self._at_work(log, cast("Pack[ImageSettings]", pack).lanes[0].trial.settings):
+            with self._at_work(events.log, networks.lanes[0].trial.settings):
                 train_pack(
-                    cast("Pack[ImageSettings]", pack),
+                    networks,
                     data=self._material.data,
                     build=self._material.build,
                     own=self._material.own,
                     device=self._device,
-                    emit=report,
+                    emit=events.report,
                     stop=stop,
-                    more=more,
+                    more=events.more,
                     drop=pruned,
-                    training=training,
+                    training=events.training,
                     metric=self.setup.metric,
                     checkpoints=LaneCheckpoints(
                         interval=self.setup.checkpoint, settled=self.setup.settled, leave=leave
@@ -156,10 +132,10 @@ class PackTrainer:
             # a pack that cannot even start fails its trials, not the worker
             if from_keyboard(error):
                 raise
-            log.end()
-            self._fail(left.values(), error)
+            events.log.end()
+            self._fail(events.left.values(), error)
         finally:
-            log.end()
+            events.log.end()
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
     def probe(self, request: ProbeRequest) -> Probed:
@@ -342,3 +318,50 @@ class PackTrainer:
                     traceback=text,
                 )
             )
+
+
+class _PackEvents:
+    """The events of a pack that trains, and which of its trials have not ended.
+
+    Args:
+        pack: the trials.
+        worker: the worker's name.
+        emit: takes each event.
+        given: waits for the answer to a `LanesWanted` and returns it.
+
+    Attributes:
+        left: by trial, the lanes that have not ended.
+        log: takes what their code prints.
+    """
+
+    def __init__(
+        self, pack: Pack, worker: str, emit: Callable[[Event], None], given: Callable[[], Sequence[Lane]]
+    ) -> None:
+        self._pack, self._worker, self._emit, self._given = pack.id, worker, emit, given
+        emit(PackStarted(worker=worker, pack=pack.id, trials=pack.trial_ids))
+        self._ids = list(pack.trial_ids)
+        self._training: tuple[int, ...] = ()
+        self.left = {lane.trial.id: lane for lane in pack.lanes}
+        self.log = LogStream(lambda text: emit(LogText(trials=tuple(self._ids), text=text)))
+
+    def more(self, count: int) -> Sequence[Lane[ImageSettings]]:
+        """Return lanes for so many free places, or fewer."""
+        self._emit(LanesWanted(worker=self._worker, pack=self._pack, count=count))
+        lanes = cast("Sequence[Lane[ImageSettings]]", self._given())
+        self._ids.extend(lane.trial.id for lane in lanes)
+        self.left.update({lane.trial.id: lane for lane in lanes})
+        return lanes
+
+    def training(self, lanes: Sequence[Lane[ImageSettings]]) -> None:
+        """Note which lanes train now."""
+        trials = tuple(lane.trial.id for lane in lanes)
+        if trials != self._training:
+            self._training = trials
+            self._emit(LanesTraining(pack=self._pack, trials=trials))
+
+    def report(self, event: Event) -> None:
+        """Pass an event of a trial on."""
+        if isinstance(event, TrialFinished | TrialFailed):
+            self.log.end()  # before the end of the trial: no log is open after it
+            self.left.pop(event.trial, None)
+        self._emit(event)
