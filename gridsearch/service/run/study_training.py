@@ -104,16 +104,7 @@ def train_waiting(
         return None
     waiting = counts.get(TrialState.WAITING, 0)
     setups = worker_setups(prepared.catalog, options, devices, trials=waiting, metric=prepared.metric)
-    this_run = RunOf(
-        study=prepared.name,
-        study_id=share.study_id,
-        owner=RunnerIdentity.current(),
-        lease=options.lease,
-        patience=options.store_patience,
-        warn=observer.warn,
-        say=observer.say,
-    )
-    with RunStore(store, this_run) as lasting:
+    with RunStore(store, _this_run(prepared, options, share, observer)) as lasting:
         run = _context(lasting, prepared, options, devices, share, observer, workers=len(setups))
         sizing = Sizing(
             lanes=lanes_at_most(options, prepared.kind),
@@ -143,6 +134,19 @@ def train_waiting(
         )
         lasting.require()
     return ending
+
+
+def _this_run(prepared: Prepared, options: RunOptions, share: Share, observer: Observer) -> RunOf:
+    """Return what the store needs to know of this run."""
+    return RunOf(
+        study=prepared.name,
+        study_id=share.study_id,
+        owner=RunnerIdentity.current(),
+        lease=options.lease,
+        patience=options.store_patience,
+        warn=observer.warn,
+        say=observer.say,
+    )
 
 
 def _context(
