@@ -127,25 +127,12 @@ def write_report(
         contents[files.PER_CLASS] = per_class_csv(pictures.winner, winners_classes(data, ranking))
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
-    drawn = Drawn.of(
-        [figure_data(data, ranking, winner=pictures.winner, by=shown_metrics(data, predictions=predictions))],
-        _answers(data, ranking, predictions, pictures),
-    )
-    whole = folder.parent / files.REPORT / files.PAGE
-    page = render_page(
-        data,
-        ranking,
-        pictures=pictures.by_stem,
-        classes=pictures.classes,
-        notes=pictures.notes,
-        drawn=drawn,
-        parts=parts_beside(folder) if data.whole else (),
-        whole=f"../{files.REPORT}/{files.PAGE}" if not data.whole and whole.is_file() else "",
-    )
+    page = _page(data, ranking, predictions, pictures, folder)
     contents[files.PAGE] = page.encode("utf-8", "replace")  # last: the page never names files yet to come
     _remove_stale(folder, set(contents))
     for name, written in contents.items():
         write(folder / name, written)
+    whole = _whole(folder)
     if not data.whole and whole.is_file():
         page = whole.read_text("utf-8")
         write(whole, with_parts(page, parts_beside(whole.parent)).encode())
@@ -155,6 +142,36 @@ def write_report(
         files=tuple(folder / name for name in contents),
         ranking=ranking,
         json=content,
+    )
+
+
+def _whole(folder: Path) -> Path:
+    """Return the page of the whole study, given the folder of the report of a part."""
+    return folder.parent / files.REPORT / files.PAGE
+
+
+def _page(
+    data: StudyData,
+    ranking: Ranking,
+    predictions: Callable[[int], Predictions | None],
+    pictures: Pictures,
+    folder: Path,
+) -> str:
+    """Return the page as HTML, with links to the reports of parts, or of the whole study, beside its folder."""
+    by = shown_metrics(data, predictions=predictions)
+    drawn = Drawn.of(
+        [figure_data(data, ranking, winner=pictures.winner, by=by)],
+        _answers(data, ranking, predictions, pictures),
+    )
+    return render_page(
+        data,
+        ranking,
+        pictures=pictures.by_stem,
+        classes=pictures.classes,
+        notes=pictures.notes,
+        drawn=drawn,
+        parts=parts_beside(folder) if data.whole else (),
+        whole=f"../{files.REPORT}/{files.PAGE}" if not data.whole and _whole(folder).is_file() else "",
     )
 
 
