@@ -111,7 +111,8 @@ def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
 def damaged_kernels() -> list[Path]:
     """Return the kept files that are not whole, or that another user could have written: they are made again."""
     folder, found = kernel_folder(), []
-    for name in _names(folder, "*") if os.name == "posix" else ():
+    # neither one that is being made, nor one of an earlier form, which is never loaded
+    for name in _names(folder, "[!.]*-*-*") if os.name == "posix" else ():
         handle = _open_checked(folder, name)
         if handle is None:
             found.append(folder / name)
