@@ -153,7 +153,7 @@ def test_sizes_come_in_the_form_of_the_default_or_the_annotation():
     ("model", "error"),
     [
         ("Broken", "shapes cannot be multiplied"),
-        ("Tuple", "gives a tuple, not a tensor"),
+        ("Tuple", "gives in training a tuple, not a tensor"),
         ("Leaves", "SystemExit: no such layer"),
     ],
 )
