@@ -2,11 +2,11 @@
 
 ``python -m tests.benchmarks.kernels [--seconds S]``
 
-One thread; each of a shape's passes is timed alone, in single precision and (where the processor multiplies
-it) in bfloat16, ours and torch's in turn, the fastest of its calls.  Torch computes channels_last, ours in its own
-layout, with what it packs and unpacks at each call.  "weights" is the backward pass of a first layer, which has no use
-for the gradient of its input, "backward" that of any other; both have the bias's.  Operations are those of all taps,
-zeros of the padding included: who leaves them out may exceed the processor's rate.
+One thread; each of a shape's passes is timed alone, in single precision (3x3 tap by tap and by minimal filtering) and
+(where the processor multiplies it) in bfloat16, ours and torch's in turn, the fastest of its calls.  Torch computes
+channels_last, ours in its own layout, with what it packs and unpacks at each call.  "weights" is the backward pass of a
+first layer, which has no use for the gradient of its input, "backward" that of any other; both have the bias's.
+Operations are those of all taps, zeros of the padding included: who leaves them out may exceed the processor's rate.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels.batch_inner import cover
+from gridsearch.training.kernels.batch_inner import can_filter, cover
+from gridsearch.training.kernels.minimal_filtering import PASSES
 from gridsearch.training.kernels.op import Layout, OpArgs, activation_numbers, to_layout
 from gridsearch.training.kernels.op_timing import Memory, fastest
 from gridsearch.training.kernels.stages import Conv, numbers, shape_after
 from tests.benchmarks.measure import multiplies_bf16, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gridsearch.training.kernels.stages import Shape
 
@@ -49,10 +50,10 @@ PRODUCTS = ("forward", "weights", "backward")
 
 
 def ours(
-    shape: Shape, conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool
+    shape: Shape, conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool, filtered: Sequence[str] = ()
 ) -> dict[str, Callable[[], object]]:
     """Return calls of the passes."""
-    found = cover([conv], shape, torch.float32, bf16=bf16)
+    found = cover([conv], shape, torch.float32, bf16=bf16, filtered=filtered)
     assert found is not None, "no compiler"
     op, images, memory = found[0], len(tensors["x"]), Memory()
     args = OpArgs(images=images, constants=op.constants)
@@ -118,6 +119,9 @@ def rates(shape: Shape, conv: Conv, images: int, seconds: float) -> dict[str, An
     }
     operations = 2 * images * numbers(out) * tensors["w"][0].numel() / 1e9
     calls = {}
+    if can_filter(conv, shape):
+        filtered = ours(shape, conv, tensors, bf16=False, filtered=PASSES)
+        calls = {f"fp32 minimal filtering {name}": call for name, call in filtered.items()}
     for bf16 in (False, True) if multiplies_bf16() else (False,):
         for who, found in (
             ("ours", ours(shape, conv, tensors, bf16=bf16)),

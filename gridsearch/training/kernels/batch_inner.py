@@ -222,6 +222,8 @@ class MapStages:
         s.convolves, s.has_bias, s.groups = 1, int(conv.bias), conv.groups
         s.kernel, s.step = _PAIR(*conv.kernel), _PAIR(*conv.stride)
         s.padding, s.dilation = _PAIR(*conv.padding), _PAIR(*conv.dilation)
+        s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
+        s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
         sizes = (s.height, s.width), (s.rows, s.columns)
         by_channel = 1 < conv.groups == conv.channels == conv.outputs  # depthwise.h, which knows no tiles
         how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))
@@ -230,7 +232,9 @@ class MapStages:
             ("data", INPUT, backward_side, s.outputs, s.channels, sizes[0]),
         ):
             if computed in self._filtered:
-                self._fill_filtered(s, name, read, written, size, vector_bytes)
+                found = self._patch_tables(s.span, read, written, size, vector_bytes)
+                self._tables.append(found)
+                setattr(s, name, found.product(narrows=False))
                 continue
             own = read // conv.groups
             narrows = self._bf16 and own > 1
@@ -252,7 +256,7 @@ class MapStages:
             setattr(s, name, found.product(narrows=narrows))
         if WEIGHTS in self._filtered:
             s.patches, s.point_inputs = gradient_sizes(
-                patches_of(sizes[1]),
+                s.span * patches_of(sizes[1]),
                 s.channels,
                 s.outputs,
                 inputs_of=function(self.library.point_inputs, _INT, _INT),
@@ -260,24 +264,19 @@ class MapStages:
             )
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
         s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS and not by_channel)
-        s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
-        s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
 
-    def _fill_filtered(
-        self, s: _Shapes, name: str, read: int, written: int, size: tuple[int, int], vector_bytes: int
-    ) -> None:
-        count = patches_of(size)
+    def _patch_tables(
+        self, span: int, read: int, written: int, size: tuple[int, int], vector_bytes: int
+    ) -> Tables:
         sizes = product_sizes(
-            count,
+            span * patches_of(size),
             read,
             written,
             pixels_of=self._tile_pixels,
             most_channels=_MOST_CHANNELS,
             vector_bytes=vector_bytes,
         )
-        found = patch_tables(sizes, count, read, written, self._tile_pixels(sizes.channels))
-        self._tables.append(found)
-        setattr(s, name, found.product(narrows=False))
+        return patch_tables(sizes, read, written, self._tile_pixels(sizes.channels))
 
     def _tile_pixels(self, channels: int) -> int:
         return function(self.library.tile_pixels, _INT, _INT)(channels)

@@ -43,22 +43,31 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
   if (p->patches) memset(work->no_bias, 0, sizeof(REAL) * padded);
 }
 
-/* `multiply` of a block of so many pixels, rounded to bfloat16 first where that is multiplied. */
-static void multiply_block(const struct shapes *s, const struct product *p, const vec *map, const struct workspace *w,
-                           vec *to,
-                           ptrdiff_t pixels, ptrdiff_t inputs, ptrdiff_t outputs, int adds) {
-  if (p->narrows) {
-    vec *word = w->words;
-    for (ptrdiff_t i = 0; i < pixels * s->groups; i++, map += inputs)
-      for (ptrdiff_t c = 0; c < inputs; c += 2) *word++ = words(map[c], c + 1 < inputs ? map[c + 1] : (vec){0});
-    map = w->words;
+/* `multiply` of some blocks, rounded to bfloat16 first where that is multiplied. */
+static void multiply_blocks(const struct shapes *s, const struct product *p, const vec *map, const struct workspace *w,
+                            vec *to, ptrdiff_t blocks, int adds) {
+  const int turned = p == &s->data;
+  const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups;
+  const ptrdiff_t inputs = turned ? out : own, outputs = turned ? own : out;
+  const ptrdiff_t read = turned ? convolved(s) : entered(s), written = turned ? entered(s) : convolved(s);
+  if (p->patches) {
+    multiply_patches(s, p, map, w, to, blocks, turned, adds);
+    return;
   }
-  if (p->patches)
-    multiply_patches(s, p, map, w, to, p == &s->data, adds);
-  else if (is_depthwise(s))
-    multiply_depthwise(p, map, w->weights, w->bias, to, s->channels, taps(s), adds);
-  else
-    multiply(p, map, w->weights, w->bias, to, s->groups, words_of(p, inputs), outputs, taps(s), adds);
+  for (; blocks; blocks--, map += read, to += written) {
+    const vec *maps = map;
+    if (p->narrows) {
+      vec *word = w->words;
+      for (ptrdiff_t i = 0; i < read; i += inputs)
+        for (ptrdiff_t c = 0; c < inputs; c += 2)
+          *word++ = words(map[i + c], c + 1 < inputs ? map[i + c + 1] : (vec){0});
+      maps = w->words;
+    }
+    if (is_depthwise(s))
+      multiply_depthwise(p, maps, w->weights, w->bias, to, s->channels, taps(s), adds);
+    else
+      multiply(p, maps, w->weights, w->bias, to, s->groups, words_of(p, inputs), outputs, taps(s), adds);
+  }
 }
 
 /* A chunk of the gradients for `weight_gradients`: [tiles of outputs][rows][columns][outputs of a tile]. */

@@ -16,10 +16,10 @@ struct shapes {
   int64_t convolves, has_bias, outputs, rows, columns, kernel[2], step[2], padding[2], dilation[2], groups;
   int64_t merged;       /* gradients of the weights: sums run over taps and channels beside each other, else channels */
   int64_t chunk;        /* rows of the result at a time there */
-  int64_t span;         /* and blocks, where maps are small */
+  int64_t span;         /* blocks at a time, where maps are small */
   int64_t whole[2], first[2]; /* kernel as the weights have it, and its first tap that is ever used */
   int64_t gradient_channels, narrows; /* outputs at a time there; whether bfloat16 is multiplied */
-  int64_t patches, point_inputs;      /* at a time there in winograd.h; 0 where that is not used */
+  int64_t patches, point_inputs; /* at a time there in winograd.h; 0 where that is not used */
   struct product sums, data;
   struct pool pool[2];
   int64_t normalizes, affine;
@@ -77,7 +77,7 @@ int64_t saved_bytes(const struct shapes *s, int64_t images) {
   return lay_out_saved(s, 0, CEIL_DIV(images, V), &saved) + BYTES;
 }
 
-/* Memory of a call: maps of one block, packed weights, and what the gradients of the weights need. */
+/* Memory of a call: maps of as many blocks as are taken at a time, packed weights, and what the gradients of the weights need. */
 struct workspace {
   vec *convolved, *middle, *gradient, *words;
   REAL *weights, *bias, *packed, *no_bias; /* packed: before they are transformed in winograd.h; no_bias: zeros */
@@ -111,21 +111,26 @@ static ptrdiff_t sums_of_tile(const struct shapes *s) {
   return CEIL_DIV(s->gradient_channels * tile_pixels(s->gradient_channels), V);
 }
 
+#define SIDE 4          /* of a patch that is written */
+#define READ (SIDE + 2) /* of what it reads */
+#define POINTS (READ * READ)
+
 /* The patches of a product: the maps that it reads and writes. */
 struct patches {
   ptrdiff_t height, width, channels, up, left; /* read; rows and columns of padding before it */
   ptrdiff_t rows, columns, outputs;            /* written */
-  ptrdiff_t across, count;                     /* patches in a row and in all */
+  ptrdiff_t across, each, count;               /* patches in a row, in a block and in all */
 };
 
-static struct patches patches_of(const struct shapes *s, int turned) {
-  struct patches g = {s->height, s->width, s->channels, s->padding[0], s->padding[1], s->rows, s->columns, s->outputs,
-                      0, 0};
+static struct patches patches_of(const struct shapes *s, int turned, ptrdiff_t blocks) {
+  struct patches g = {.height = s->height, .width = s->width, .channels = s->channels, .up = s->padding[0],
+                      .left = s->padding[1], .rows = s->rows, .columns = s->columns, .outputs = s->outputs};
   if (turned)
-    g = (struct patches){s->rows, s->columns, s->outputs, 2 - s->padding[0], 2 - s->padding[1], s->height, s->width,
-                         s->channels, 0, 0};
-  g.across = CEIL_DIV(g.columns, 2);
-  g.count = g.across * CEIL_DIV(g.rows, 2);
+    g = (struct patches){.height = g.rows, .width = g.columns, .channels = g.outputs, .up = 2 - g.up,
+                         .left = 2 - g.left, .rows = g.height, .columns = g.width, .outputs = g.channels};
+  g.across = CEIL_DIV(g.columns, SIDE);
+  g.each = g.across * CEIL_DIV(g.rows, SIDE);
+  g.count = blocks * g.each;
   return g;
 }
 
@@ -144,7 +149,6 @@ static ptrdiff_t weights_step(const struct product *p, ptrdiff_t channels, ptrdi
 #define MOST_INPUTS 6
 #endif
 
-
 /* How the sums for the gradients lie: [points][outer][middle][inputs of a tile][BROAD]. */
 struct point_tiling {
   ptrdiff_t outer, middle, rows; /* tiles of outputs and of inputs; inputs of all those */
@@ -157,16 +161,25 @@ static struct point_tiling point_tiling_of(const struct shapes *s) {
   return (struct point_tiling){outer, middle, rows, point_step(outer * rows * BROAD)};
 }
 
-/* Memory of a product by patches: the points of what is read and of what is written. */
-static ptrdiff_t points_of(const struct shapes *s, const struct product *p, int turned) {
-  const struct patches g = patches_of(s, turned);
-  return p->patches ? 16 * (point_step(p->patches * g.channels) + point_step(p->patches * g.outputs)) : 0;
+/* Memory of a product by patches, in vectors: the points of what is read and of what is written. */
+static ptrdiff_t product_points(const struct shapes *s, const struct product *p) {
+  const ptrdiff_t step = point_step(p->patches * s->channels) + point_step(p->patches * s->outputs);
+  return p->patches ? POINTS * step : 0;
 }
 
 /* Likewise of the gradients of the weights; a tile of inputs reaches behind the last one. */
 static ptrdiff_t gradient_points(const struct shapes *s) {
-  const struct point_tiling t = point_tiling_of(s);
-  return 16 * (point_step(s->patches * s->channels) + point_step(t.outer * s->patches * V * BROAD)) + MOST_INPUTS;
+  if (!s->patches) return 0;
+  const ptrdiff_t gradients = point_tiling_of(s).outer * s->patches * V * BROAD;
+  return POINTS * (point_step(s->patches * s->channels) + point_step(gradients)) + MOST_INPUTS;
+}
+
+/* Memory of transformed weights, in numbers: of a tile before, and of all afterwards. */
+static ptrdiff_t tile_weights(const struct product *p, ptrdiff_t inputs) {
+  return p->patches ? 9 * inputs * p->channels + V : 0;
+}
+static ptrdiff_t point_weights(const struct product *p, ptrdiff_t inputs, ptrdiff_t outputs) {
+  return p->patches ? POINTS * weights_step(p, inputs, outputs) : 0;
 }
 
 static char *take(char **at, ptrdiff_t bytes) {
@@ -177,8 +190,8 @@ static char *take(char **at, ptrdiff_t bytes) {
 
 static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct workspace *w) {
   const char *start = at;
-  w->convolved = (vec *)take(&at, sizeof(vec) * convolved(s));
-  w->middle = (vec *)take(&at, sizeof(vec) * middle(s));
+  w->convolved = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
+  w->middle = (vec *)take(&at, sizeof(vec) * s->span * middle(s));
   w->gradient = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
   w->words = (vec *)take(&at, sizeof(vec) * MAX(s->sums.narrows ? entered(s) + s->height * s->width * s->groups : 0,
                                                 s->data.narrows ? convolved(s) + s->rows * s->columns * s->groups : 0));
@@ -189,29 +202,21 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
     const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups;
     const ptrdiff_t forth = packed_outputs(&s->sums, out) * own, back = packed_outputs(&s->data, own) * out;
     const ptrdiff_t biases = s->groups * (packed_outputs(&s->sums, out) + packed_outputs(&s->data, own));
-    ptrdiff_t weights = s->groups * taps(s) * MAX(forth, back);
-    ptrdiff_t packed = 0;
-    if (s->sums.patches) {
-      packed = 9 * own * s->sums.channels + V;
-      weights = MAX(weights, 16 * weights_step(&s->sums, own, out));
-    }
-    if (s->data.patches) {
-      packed = MAX(packed, 9 * out * s->data.channels + V);
-      weights = MAX(weights, 16 * weights_step(&s->data, out, own));
-    }
-    w->packed = (REAL *)take(&at, sizeof(REAL) * packed);
-    w->weights = (REAL *)take(&at, sizeof(REAL) * weights);
+    const ptrdiff_t weights = s->groups * taps(s) * MAX(forth, back);
+    const ptrdiff_t filtered = MAX(point_weights(&s->sums, own, out), point_weights(&s->data, out, own));
+    w->weights = (REAL *)take(&at, sizeof(REAL) * MAX(weights, filtered));
+    w->packed = (REAL *)take(&at, sizeof(REAL) * MAX(tile_weights(&s->sums, own), tile_weights(&s->data, out)));
     w->bias = (REAL *)take(&at, sizeof(REAL) * biases);
     w->no_bias = (REAL *)take(&at, sizeof(REAL) * biases);
-    w->points = (vec *)take(&at, sizeof(vec) * MAX(s->patches ? gradient_points(s) : 0,
-                                                   MAX(points_of(s, &s->sums, 0), points_of(s, &s->data, 1))));
+    const ptrdiff_t points = MAX(product_points(s, &s->sums), product_points(s, &s->data));
+    w->points = (vec *)take(&at, sizeof(vec) * MAX(points, gradient_points(s)));
     const struct tiling t = tiling_of(s);
     const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
     w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.inputs) + MOST_PIXELS));
     w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
     w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels
-                                   : s->patches ? 16 * point_tiling_of(s).step
+                                   : s->patches ? POINTS * point_tiling_of(s).step
                                    : s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s));
     w->sums = (vec *)take(&at, w->sums_bytes);
   }

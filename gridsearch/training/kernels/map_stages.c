@@ -23,17 +23,24 @@ static void finish(const struct shapes *s, const vec *x, const REAL *scale, cons
   }
 }
 
-/* The convolution of a block, and the pooling right after it; `to` is where the result may go. */
-static const vec *enter(const struct shapes *s, const struct workspace *w, const vec *x, vec *to, uint8_t *argmax) {
+static uint8_t *indices(uint8_t *argmax, ptrdiff_t block, ptrdiff_t numbers) {
+  return argmax ? argmax + block * numbers * V : 0;
+}
+
+/* The convolution of some blocks, and the pooling right after it; `to` is where the result may go. */
+static const vec *enter(const struct shapes *s, const struct workspace *w, const vec *x, vec *to, uint8_t *argmax,
+                        ptrdiff_t blocks) {
   const int pools = s->pool[BEFORE].is;
   const vec *maps = x;
   if (s->convolves) {
     vec *own = pools ? w->convolved : to;
-    multiply_block(s, &s->sums, x, w, own, s->height * s->width, s->channels / s->groups, s->outputs / s->groups, 0);
+    multiply_blocks(s, &s->sums, x, w, own, blocks, 0);
     maps = own;
   }
   if (!pools) return maps;
-  max_pool(&s->pool[BEFORE], maps, to, argmax, s->rows, s->columns, s->outputs);
+  for (ptrdiff_t b = 0; b < blocks; b++)
+    max_pool(&s->pool[BEFORE], maps + b * convolved(s), to + b * middle(s), indices(argmax, b, middle(s)), s->rows,
+             s->columns, s->outputs);
   return to;
 }
 
@@ -66,10 +73,6 @@ static const vec *summand(const struct shapes *s, const struct op_args *a, ptrdi
   return s->adds ? (const vec *)a->x[1] + block * middle(s) : 0;
 }
 
-static uint8_t *indices(uint8_t *argmax, ptrdiff_t block, ptrdiff_t numbers) {
-  return argmax ? argmax + block * numbers * V : 0;
-}
-
 /* In evaluation each block goes through all stages; in training without batch norm too. */
 static void run_through(const struct shapes *s, const struct op_args *a, struct workspace *w,
                         const struct saved *saved) {
@@ -79,11 +82,15 @@ static void run_through(const struct shapes *s, const struct op_args *a, struct 
     for (ptrdiff_t c = 0; c < s->outputs; c++) scale[c] = (REAL)(1 / sqrt((double)var[c] + s->eps));
     affine_of(s, a->buffers[0], scale, a, w->channel);
   }
-  for (ptrdiff_t b = 0; b < CEIL_DIV(a->images, V); b++) {
-    vec *y = (vec *)a->y + b * result(s), *to = s->pool[AFTER].is || s->adds ? w->middle : y;
-    uint8_t *argmax = indices(saved->argmax[BEFORE], b, middle(s));
-    const vec *maps = enter(s, w, (const vec *)a->x[0] + b * entered(s), to, argmax);
-    leave(s, maps, w->channel, summand(s, a, b), y, indices(saved->argmax[AFTER], b, result(s)), w->middle);
+  const ptrdiff_t blocks = CEIL_DIV(a->images, V);
+  for (ptrdiff_t first = 0; first < blocks; first += s->span) {
+    const ptrdiff_t end = MIN(first + s->span, blocks);
+    vec *to = s->pool[AFTER].is || s->adds ? w->middle : (vec *)a->y + first * result(s);
+    const vec *maps = enter(s, w, (const vec *)a->x[0] + first * entered(s), to,
+                            indices(saved->argmax[BEFORE], first, middle(s)), end - first);
+    for (ptrdiff_t b = first; b < end; b++, maps += middle(s))
+      leave(s, maps, w->channel, summand(s, a, b), (vec *)a->y + b * result(s),
+            indices(saved->argmax[AFTER], b, result(s)), w->middle + (b - first) * middle(s));
   }
 }
 
@@ -110,9 +117,12 @@ void forward(const struct op_args *a) {
   memset(w.statistics, 0, sizeof(double) * 2 * s->outputs);
   for (ptrdiff_t b = 0; b < blocks; b++) {
     vec *to = saved.before + b * middle(s);
-    uint8_t *argmax = indices(saved.argmax[BEFORE], b, middle(s));
-    const vec *maps = enter(s, &w, (const vec *)a->x[0] + b * entered(s), to, argmax);
-    if (maps != to) memcpy(to, maps, sizeof(vec) * middle(s));
+    if (b % s->span == 0) {
+      const ptrdiff_t some = MIN(s->span, blocks - b);
+      const vec *maps = enter(s, &w, (const vec *)a->x[0] + b * entered(s), to,
+                              indices(saved.argmax[BEFORE], b, middle(s)), some);
+      if (maps != to) memcpy(to, maps, sizeof(vec) * some * middle(s));
+    }
     add_statistics(s, to, present(a->images, b), (double)b * V * middle_pixels(s), w.statistics,
                    w.statistics + s->outputs, w.partial);
   }
@@ -157,7 +167,7 @@ static void add_bias_gradient(const struct shapes *s, const vec *gradient, const
 
 void backward(const struct op_args *a) {
   const struct shapes *s = a->constants;
-  const ptrdiff_t blocks = CEIL_DIV(a->images, V), own = s->channels / s->groups, out = s->outputs / s->groups;
+  const ptrdiff_t blocks = CEIL_DIV(a->images, V);
   const int trains = s->convolves && a->grads[0]; /* else nobody wants the gradients of the convolution's parameters */
   struct workspace w;
   struct saved saved;
@@ -172,16 +182,16 @@ void backward(const struct op_args *a) {
   if (s->convolves && a->gx[0]) pack(s, &s->data, a->params[0], 0, &w, 1);
   for (ptrdiff_t b = 0; b < blocks; b++) {
     const ptrdiff_t place = b % s->span;
-    vec *gradient = w.gradient + place * convolved(s), *gx = a->gx[0] ? (vec *)a->gx[0] + b * entered(s) : 0;
+    vec *gradient = w.gradient + place * convolved(s);
     gradient_of_block(s, a, &w, &saved, b, gradient);
-    if (s->convolves) {
-      if (trains && s->has_bias) add_bias_gradient(s, gradient, &w, bias);
-      if (gx) multiply_block(s, &s->data, gradient, &w, gx, s->rows * s->columns, out, own, a->adds[0]);
-      if (trains && (place + 1 == s->span || b + 1 == blocks))
-        weight_gradients(s, (const vec *)a->x[0] + (b - place) * entered(s), w.gradient, place + 1, &w);
-    } else if (gx) {
+    if (trains && s->has_bias) add_bias_gradient(s, gradient, &w, bias);
+    if (place + 1 < s->span && b + 1 < blocks) continue;
+    const ptrdiff_t from = (b - place) * entered(s);
+    vec *gx = a->gx[0] ? (vec *)a->gx[0] + from : 0;
+    if (trains) weight_gradients(s, (const vec *)a->x[0] + from, w.gradient, place + 1, &w);
+    if (gx && s->convolves) multiply_blocks(s, &s->data, w.gradient, &w, gx, place + 1, a->adds[0]);
+    if (gx && !s->convolves)
       for (ptrdiff_t i = 0; i < entered(s); i++) gx[i] = a->adds[0] ? gx[i] + gradient[i] : gradient[i];
-    }
   }
   if (!trains) return;
   unpack(s, &w, a->grads[0]);

@@ -22,7 +22,10 @@ FORWARD, INPUT, WEIGHTS = "forward", "input gradient", "weight gradient"
 PASSES = FORWARD, INPUT, WEIGHTS
 """What of a convolution may be computed so, each by itself."""
 
-POINTS = 16
+SIDE = 4
+"""Of a patch of pixels that is written at once."""
+
+POINTS = (SIDE + 2) ** 2
 """Products of a patch, for each channel read and written."""
 
 _CACHE = 512 * 1024  # bytes of the points that are taken at a time, about
@@ -33,7 +36,7 @@ class Sizes(NamedTuple):
     """What is taken at a time.
 
     Attributes:
-        patches: of 2x2 pixels.
+        patches: of a map.
         channels: of a tile.
     """
 
@@ -54,7 +57,7 @@ def fits(conv: Conv) -> bool:
 
 def patches_of(written: tuple[int, int]) -> int:
     """Return how many patches a map [H, W] is written in."""
-    return -(-written[0] // 2) * -(-written[1] // 2)
+    return -(-written[0] // SIDE) * -(-written[1] // SIDE)
 
 
 def product_sizes(
@@ -69,7 +72,7 @@ def product_sizes(
     """Return the sizes that cost the fewest cycles.
 
     Args:
-        count: of a map's patches.
+        count: of the patches that there are.
         read: C.
         written: O.
         pixels_of: how many patches a tile of so many channels has; 0 where there is none.
@@ -108,7 +111,7 @@ def gradient_sizes(
     """Return how many patches and inputs to take at a time for the gradients of the weights.
 
     Args:
-        count: of a map's patches.
+        count: of the patches that there are.
         read: C.
         written: O.
         inputs_of: the most inputs of a tile, not above a number; 0 where there are none.
@@ -127,21 +130,19 @@ def _most_patches(count: int, channels: int, vector_bytes: int) -> int:
     return min(count, max(_FEWEST, min(_MOST, within)))
 
 
-def patch_tables(sizes: Sizes, count: int, read: int, written: int, pixels: int) -> Tables:
-    """Return the tables of a product at one point: tiles of all chunks but the last, then of that.
+def patch_tables(sizes: Sizes, read: int, written: int, pixels: int) -> Tables:
+    """Return the tables of a product at one point: tiles of one patch, of two, and so on.
 
     Args:
         sizes: what is taken at a time.
-        count: of a map's patches.
         read: C.
         written: O.
         pixels: how many patches a tile has.
     """
-    last = count - (count - 1) // sizes.patches * sizes.patches
     tiles, strips = [], [0]
-    for chunk in (sizes.patches, last):
-        for first in range(0, chunk, pixels):
-            some = [min(first + min(i, pixels - 1), chunk - 1) for i in range(MOST_PIXELS)]
+    for count in range(1, sizes.patches + 1):
+        for first in range(0, count, pixels):
+            some = [min(first + min(i, pixels - 1), count - 1) for i in range(MOST_PIXELS)]
             tiles.append([0, 1, *(i * read for i in some), *(i * written for i in some)])
         strips.append(len(tiles))
     return Tables(

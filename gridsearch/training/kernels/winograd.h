@@ -1,18 +1,14 @@
-/* Convolutions of 3x3 taps by minimal filtering, F(2x2, 3x3): 16 products in place of 36 for 2x2 pixels of the result.
+/* Convolutions of 3x3 taps by minimal filtering, F(4x4, 3x3): 36 products in place of 144 for 4x4 pixels of the result.
  *
  * S. Winograd, "Arithmetic complexity of computations", 1980; A. Lavin and S. Gray, "Fast algorithms for convolutional
- * neural networks", 2016, section 4.1.  A patch is 2x2 pixels of the map that is written, and the 4x4 of the other one
+ * neural networks", 2016, section 4.  A patch is 4x4 pixels of the map that is written, and the 6x6 of the other one
  * that they read.  With d the latter and g the taps of a channel,
  *
  *   result = A' [(G g G') * (B' d B)] A           gradient of g = G' [(A gradient A') * (B' d B)] G
  *
- * where * takes two numbers at the same one of 16 points, and ' transposes.  So at each point there is a product of
- * matrices, channels by patches, and all else are sums.  Here the last rows of A and B have the other sign:
- *
- *        1  0 -1  0         2  0  0
- *   B' = 0  1  1  0    2G = 1  1  1    A' = 1  1  1  0
- *        0 -1  1  0         1 -1  1         0  1 -1  1
- *        0 -1  0  1         0  0  2
+ * where * takes two numbers at the same one of 36 points, and ' transposes.  So at each point there is a product of
+ * matrices, channels by patches, and all else are sums.  The polynomials behind it are taken at 0, 3/4, -3/4, 3/2, -3/2
+ * and infinity: A and B are exact, and the error is half of that with the usual 0, 1, -1, 2, -2.
  *
  * Some patches are taken at a time, so that their points stay in the core's own cache.  The gradient of the input is
  * the same convolution of the result's gradient, with the taps turned. */
@@ -27,74 +23,129 @@
 #define SUMMED_INPUTS(X) X(4) X(5) X(6)
 #endif
 
-/* One row of B' d B: rows a and b of a patch, whose pixels lie `column` apart. */
-INLINE void read_row(const vec *restrict a, const vec *restrict b, int plus, ptrdiff_t column, vec *restrict to,
-                     ptrdiff_t step, ptrdiff_t channels) {
+/* One dimension of each transform: t = B' d */
+INLINE void read_line(const vec *d, vec *t) {
+  const vec even = d[4] - d[2] * all(2.25f), odd = d[3] * all(0.75f) - d[1] * all(1.6875f);
+  const vec even2 = d[4] - d[2] * all(0.5625f), odd2 = d[3] * all(1.5f) - d[1] * all(0.84375f);
+  t[0] = d[0] * all(1.265625f) + (d[4] - d[2] * all(2.8125f));
+  t[1] = even + odd;
+  t[2] = even - odd;
+  t[3] = even2 + odd2;
+  t[4] = even2 - odd2;
+  t[5] = d[1] * all(1.265625f) + (d[5] - d[3] * all(2.8125f));
+}
+
+/* y = A' m */
+INLINE void write_line(const vec *m, vec *y) {
+  const vec sum = m[1] + m[2], difference = m[1] - m[2];
+  const vec sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+  y[0] = m[0] + (sum + sum2);
+  y[1] = difference * all(0.75f) + difference2 * all(1.5f);
+  y[2] = sum * all(0.5625f) + sum2 * all(2.25f);
+  y[3] = difference * all(0.421875f) + (difference2 * all(3.375f) + m[5]);
+}
+
+/* t = A y */
+INLINE void gradient_line(const vec *y, vec *t) {
+  t[0] = y[0];
+  const vec even = y[0] + y[2] * all(0.5625f), odd = y[1] * all(0.75f) + y[3] * all(0.421875f);
+  const vec even2 = y[0] + y[2] * all(2.25f), odd2 = y[1] * all(1.5f) + y[3] * all(3.375f);
+  t[1] = even + odd;
+  t[2] = even - odd;
+  t[3] = even2 + odd2;
+  t[4] = even2 - odd2;
+  t[5] = y[3];
+}
+
+/* t = G g */
+INLINE void weights_line(const vec *g, vec *t) {
+  const vec last = g[2] * all((REAL)(8 / 27.)), even = g[0] * all((REAL)(-128 / 243.)) - last;
+  const vec even2 = g[0] * all((REAL)(32 / 243.)) + last, odd = g[1] * all((REAL)(16 / 81.));
+  t[0] = g[0] * all((REAL)(64 / 81.));
+  t[1] = even - 2 * odd;
+  t[2] = even + 2 * odd;
+  t[3] = even2 + odd;
+  t[4] = even2 - odd;
+  t[5] = g[2];
+}
+
+/* g = G' t */
+INLINE void taps_line(const vec *t, vec *g) {
+  const vec sum = t[1] + t[2], difference = t[1] - t[2];
+  const vec sum2 = t[3] + t[4], difference2 = t[3] - t[4];
+  g[0] = t[0] * all((REAL)(64 / 81.)) + (sum2 * all((REAL)(32 / 243.)) - sum * all((REAL)(128 / 243.)));
+  g[1] = (difference2 - 2 * difference) * all((REAL)(16 / 81.));
+  g[2] = (sum2 - sum) * all((REAL)(8 / 27.)) + t[5];
+}
+
+/* B' d B of some channels of a patch, whose rows and columns lie so far apart: to [points][channels]. */
+INLINE void read_patch(const vec *restrict from, ptrdiff_t row, ptrdiff_t column, vec *restrict to, ptrdiff_t step,
+                       ptrdiff_t channels) {
   for (ptrdiff_t c = 0; c < channels; c++) {
-    vec d[4];
-    UNROLL for (int i = 0; i < 4; i++)
-      d[i] = plus ? a[i * column + c] + b[i * column + c] : a[i * column + c] - b[i * column + c];
-    to[c] = d[0] - d[2];
-    to[c + step] = d[1] + d[2];
-    to[c + 2 * step] = d[2] - d[1];
-    to[c + 3 * step] = d[3] - d[1];
+    vec half[READ][READ];
+    UNROLL for (int j = 0; j < READ; j++) {
+      vec d[READ];
+      UNROLL for (int i = 0; i < READ; i++) d[i] = from[i * row + j * column + c];
+      read_line(d, half[j]);
+    }
+    UNROLL for (int i = 0; i < READ; i++) {
+      vec d[READ], t[READ];
+      UNROLL for (int j = 0; j < READ; j++) d[j] = half[j][i];
+      read_line(d, t);
+      UNROLL for (int j = 0; j < READ; j++) to[(i * READ + j) * step + c] = t[j];
+    }
   }
 }
 
-static void read_patch(const vec *from, ptrdiff_t row, ptrdiff_t column, vec *to, ptrdiff_t step, ptrdiff_t channels) {
-  read_row(from, from + 2 * row, 0, column, to, step, channels);
-  read_row(from + row, from + 2 * row, 1, column, to + 4 * step, step, channels);
-  read_row(from + 2 * row, from + row, 0, column, to + 8 * step, step, channels);
-  read_row(from + 3 * row, from + row, 0, column, to + 12 * step, step, channels);
-}
-
-enum { SOME = 16 }; /* channels at a time of a patch that reaches into the padding */
+enum { SOME = 8 }; /* channels at a time of a patch that reaches into the padding */
 
 /* B' d B of some patches: to [points][patches][channels]. */
 static void read_patches(const struct patches *g, const vec *map, ptrdiff_t first, ptrdiff_t count, vec *to,
                          ptrdiff_t step) {
   for (ptrdiff_t t = first; t < first + count; t++, to += g->channels) {
-    const ptrdiff_t y = t / g->across * 2 - g->up, x = t % g->across * 2 - g->left;
-    if (y >= 0 && x >= 0 && y + 4 <= g->height && x + 4 <= g->width) {
-      read_patch(map + (y * g->width + x) * g->channels, g->width * g->channels, g->channels, to, step, g->channels);
+    const vec *own = map + t / g->each * g->height * g->width * g->channels;
+    const ptrdiff_t y = t % g->each / g->across * SIDE - g->up, x = t % g->each % g->across * SIDE - g->left;
+    if (y >= 0 && x >= 0 && y + READ <= g->height && x + READ <= g->width) {
+      read_patch(own + (y * g->width + x) * g->channels, g->width * g->channels, g->channels, to, step, g->channels);
       continue;
     }
     for (ptrdiff_t c = 0; c < g->channels; c += SOME) {
-      vec patch[16][SOME];
+      vec patch[READ][READ][SOME];
       const ptrdiff_t some = MIN(SOME, g->channels - c);
-      for (ptrdiff_t i = 0; i < 16; i++) {
-        const ptrdiff_t h = y + i / 4, w = x + i % 4;
-        const int inside = h >= 0 && h < g->height && w >= 0 && w < g->width;
-        const vec *from = map + (h * g->width + w) * g->channels + c;
-        for (ptrdiff_t k = 0; k < some; k++) patch[i][k] = inside ? from[k] : (vec){0};
-      }
-      read_patch(patch[0], 4 * SOME, SOME, to + c, step, some);
+      for (ptrdiff_t i = 0; i < READ; i++)
+        for (ptrdiff_t j = 0; j < READ; j++) {
+          const int inside = y + i >= 0 && y + i < g->height && x + j >= 0 && x + j < g->width;
+          const vec *from = own + ((y + i) * g->width + x + j) * g->channels + c;
+          for (ptrdiff_t k = 0; k < some; k++) patch[i][j][k] = inside ? from[k] : (vec){0};
+        }
+      read_patch(patch[0][0], READ * SOME, SOME, to + c, step, some);
     }
   }
 }
 
 /* A' m A of some patches m [points][patches][outputs], the pixels of the result. */
-static void write_patches(const struct patches *g, const vec *m, ptrdiff_t step, vec *to, ptrdiff_t first,
-                          ptrdiff_t count, int adds) {
+static void write_patches(const struct patches *g, const vec *m, ptrdiff_t step, const REAL *bias, vec *to,
+                          ptrdiff_t first, ptrdiff_t count, int adds) {
   for (ptrdiff_t t = first; t < first + count; t++, m += g->outputs) {
-    const ptrdiff_t y = t / g->across * 2, x = t % g->across * 2;
-    const int there[4] = {1, x + 1 < g->columns, y + 1 < g->rows, x + 1 < g->columns && y + 1 < g->rows};
-    vec *own = to + (y * g->columns + x) * g->outputs;
+    const ptrdiff_t y = t % g->each / g->across * SIDE, x = t % g->each % g->across * SIDE;
+    const ptrdiff_t down = MIN(SIDE, g->rows - y), right = MIN(SIDE, g->columns - x);
+    vec *own = to + ((t / g->each * g->rows + y) * g->columns + x) * g->outputs;
     for (ptrdiff_t o = 0; o < g->outputs; o++) {
-      vec row[2][4], pixel[4];
-      UNROLL for (int i = 0; i < 4; i++) {
-        const vec *at = m + o + i * step;
-        const vec b = at[4 * step], c = at[8 * step];
-        row[0][i] = at[0] + (b + c);
-        row[1][i] = (b - c) + at[12 * step];
+      vec half[READ][SIDE];
+      UNROLL for (int i = 0; i < READ; i++) {
+        vec at[READ];
+        UNROLL for (int j = 0; j < READ; j++) at[j] = m[(i * READ + j) * step + o];
+        write_line(at, half[i]);
       }
-      UNROLL for (int i = 0; i < 2; i++) {
-        pixel[2 * i] = row[i][0] + (row[i][1] + row[i][2]);
-        pixel[2 * i + 1] = (row[i][1] - row[i][2]) + row[i][3];
-      }
-      UNROLL for (int i = 0; i < 4; i++) {
-        vec *number = own + (i / 2 * g->columns + i % 2) * g->outputs + o;
-        if (there[i]) *number = adds ? *number + pixel[i] : pixel[i];
+      UNROLL for (int j = 0; j < SIDE; j++) {
+        vec at[READ], pixel[SIDE];
+        UNROLL for (int i = 0; i < READ; i++) at[i] = half[i][j];
+        write_line(at, pixel);
+        if (j >= right) continue;
+        UNROLL for (int i = 0; i < SIDE; i++) {
+          vec *number = own + (i * g->columns + j) * g->outputs + o;
+          if (i < down) *number = (adds ? *number : all(bias[o])) + pixel[i];
+        }
       }
     }
   }
@@ -103,43 +154,40 @@ static void write_patches(const struct patches *g, const vec *m, ptrdiff_t step,
 /* G g G' of a tile of weights: from [taps][numbers] to [points][numbers], and what is there behind them too. */
 static void transform_weights(const REAL *from, ptrdiff_t numbers, REAL *to, ptrdiff_t step, int turned) {
   for (ptrdiff_t n = 0; n < numbers; n += V, from += V, to += V) {
-    vec row[4][3];
+    vec half[3][READ];
     UNROLL for (int c = 0; c < 3; c++) {
-      const REAL *tap = from + c * numbers;
-      const vec middle = *(const unaligned_vec *)(tap + 3 * numbers);
-      row[0][c] = *(const unaligned_vec *)(tap + (turned ? 6 : 0) * numbers);
-      row[3][c] = *(const unaligned_vec *)(tap + (turned ? 0 : 6) * numbers);
-      row[1][c] = ((row[0][c] + row[3][c]) + middle) / 2;
-      row[2][c] = ((row[0][c] + row[3][c]) - middle) / 2;
+      vec tap[3];
+      UNROLL for (int r = 0; r < 3; r++) {
+        const int row = turned ? 2 - r : r; /* the columns are turned already */
+        tap[r] = *(const unaligned_vec *)(from + (3 * row + c) * numbers);
+      }
+      weights_line(tap, half[c]);
     }
-    UNROLL for (int r = 0; r < 4; r++) {
-      const vec outer = row[r][0] + row[r][2];
-      *(unaligned_vec *)(to + (4 * r) * step) = row[r][0];
-      *(unaligned_vec *)(to + (4 * r + 1) * step) = (outer + row[r][1]) / 2;
-      *(unaligned_vec *)(to + (4 * r + 2) * step) = (outer - row[r][1]) / 2;
-      *(unaligned_vec *)(to + (4 * r + 3) * step) = row[r][2];
+    UNROLL for (int i = 0; i < READ; i++) {
+      const vec row[3] = {half[0][i], half[1][i], half[2][i]};
+      vec point[READ];
+      weights_line(row, point);
+      UNROLL for (int j = 0; j < READ; j++) *(unaligned_vec *)(to + (i * READ + j) * step) = point[j];
     }
   }
 }
 
-/* `multiply` patch by patch; weights as `transform_weights` gives them. */
+/* `multiply` of some blocks, patch by patch; weights as `transform_weights` gives them. */
 static void multiply_patches(const struct shapes *s, const struct product *p, const vec *map,
-                             const struct workspace *w, vec *to, int turned, int adds) {
-  const struct patches g = patches_of(s, turned);
+                             const struct workspace *w, vec *to, ptrdiff_t blocks, int turned, int adds) {
+  const struct patches g = patches_of(s, turned, blocks);
   const tile_function tile = tile_of(p->channels, 0);
   const ptrdiff_t most = p->patches, read = point_step(most * g.channels), written = point_step(most * g.outputs);
-  vec *products = w->points + 16 * read;
+  const ptrdiff_t weights = weights_step(p, g.channels, g.outputs);
+  vec *products = w->points + POINTS * read;
   for (ptrdiff_t t = 0; t < g.count; t += most) {
-    const ptrdiff_t count = MIN(most, g.count - t);
-    const int last = t + most >= g.count; /* has tiles of its own, which may be fewer */
+    const ptrdiff_t count = MIN(most, g.count - t), first = p->strips[count - 1], tiles = p->strips[count] - first;
     read_patches(&g, map, t, count, w->points, read);
-    for (ptrdiff_t k = 0; k < 16; k++)
+    for (ptrdiff_t k = 0; k < POINTS; k++)
       for (ptrdiff_t o = 0; o < g.outputs; o += p->channels)
-        /* what is added at point 5 alone is added to all four pixels */
-        tile(w->points + k * read, w->weights + k * weights_step(p, g.channels, g.outputs) + o * g.channels,
-             k == 5 ? w->bias + o : w->no_bias, products + k * written + o, p->tiles + p->strips[last],
-             p->strips[last + 1] - p->strips[last], p->runs, g.outputs - o, 0);
-    write_patches(&g, products, written, to, t, count, adds);
+        tile(w->points + k * read, w->weights + k * weights + o * g.channels, w->no_bias, products + k * written + o,
+             p->tiles + first, tiles, p->runs, g.outputs - o, 0);
+    write_patches(&g, products, written, w->bias, to, t, count, adds);
   }
 }
 
@@ -204,28 +252,32 @@ INLINE void transpose(const vec *from, ptrdiff_t there, vec *to) {
 /* A gradient A' of some patches: to [points][tiles of outputs][patches][images][BROAD]. */
 static void read_gradients(const struct patches *g, const vec *gradient, ptrdiff_t first, ptrdiff_t count, vec *to,
                            ptrdiff_t tile, ptrdiff_t step) {
-  for (ptrdiff_t t = 0; t < count; t++) {
-    const ptrdiff_t y = (first + t) / g->across * 2, x = (first + t) % g->across * 2;
+  for (ptrdiff_t t = first; t < first + count; t++, to += V * BROAD) {
+    const vec *maps = gradient + t / g->each * g->rows * g->columns * g->outputs;
+    const ptrdiff_t y = t % g->each / g->across * SIDE, x = t % g->each % g->across * SIDE;
     for (ptrdiff_t o = 0; o < CEIL_DIV(g->outputs, V * BROAD) * BROAD; o++) {
-      vec pixel[4][V];
-      for (ptrdiff_t i = 0; i < 4; i++) {
-        const ptrdiff_t h = y + i / 2, w = x + i % 2;
-        const int inside = h < g->rows && w < g->columns;
-        transpose(gradient + (h * g->columns + w) * g->outputs + o * V, inside ? g->outputs - o * V : 0, pixel[i]);
-      }
-      vec *own = to + o / BROAD * tile + t * V * BROAD + o % BROAD;
-      for (int k = 0; k < V; k++, own += BROAD)
-        UNROLL for (int i = 0; i < 4; i++) {
-          vec row[2];
-          UNROLL for (int j = 0; j < 2; j++) {
-            const vec a = pixel[j][k], b = pixel[2 + j][k];
-            row[j] = i == 0 ? a : i == 1 ? a + b : i == 2 ? a - b : b;
-          }
-          own[(4 * i) * step] = row[0];
-          own[(4 * i + 1) * step] = row[0] + row[1];
-          own[(4 * i + 2) * step] = row[0] - row[1];
-          own[(4 * i + 3) * step] = row[1];
+      vec pixel[SIDE][SIDE][V];
+      for (ptrdiff_t i = 0; i < SIDE; i++)
+        for (ptrdiff_t j = 0; j < SIDE; j++) {
+          const int inside = y + i < g->rows && x + j < g->columns;
+          transpose(maps + ((y + i) * g->columns + x + j) * g->outputs + o * V, inside ? g->outputs - o * V : 0,
+                    pixel[i][j]);
         }
+      vec *own = to + o / BROAD * tile + o % BROAD;
+      for (int k = 0; k < V; k++, own += BROAD) {
+        vec half[SIDE][READ];
+        UNROLL for (int j = 0; j < SIDE; j++) {
+          vec column[SIDE];
+          UNROLL for (int i = 0; i < SIDE; i++) column[i] = pixel[i][j][k];
+          gradient_line(column, half[j]);
+        }
+        UNROLL for (int i = 0; i < READ; i++) {
+          vec row[SIDE], point[READ];
+          UNROLL for (int j = 0; j < SIDE; j++) row[j] = half[j][i];
+          gradient_line(row, point);
+          UNROLL for (int j = 0; j < READ; j++) own[(i * READ + j) * step] = point[j];
+        }
+      }
     }
   }
 }
@@ -233,23 +285,22 @@ static void read_gradients(const struct patches *g, const vec *gradient, ptrdiff
 /* Adds some blocks' share of the gradients of the weights to w->sums. */
 static void patch_gradients(const struct shapes *s, const vec *x, const vec *gradient, ptrdiff_t blocks,
                             const struct workspace *w) {
-  const struct patches g = patches_of(s, 0);
+  const struct patches g = patches_of(s, 0, blocks);
   const struct point_tiling tiling = point_tiling_of(s);
   const point_sums_function add = point_sums_of(s->point_inputs);
   const ptrdiff_t most = s->patches, read = point_step(most * g.channels), tile = most * V * BROAD;
   const ptrdiff_t step = point_step(tiling.outer * tile);
-  vec *gradients = w->points + 16 * read + MOST_INPUTS; /* a tile of inputs reaches behind the last one */
-  for (; blocks; blocks--, x += entered(s), gradient += convolved(s))
-    for (ptrdiff_t t = 0; t < g.count; t += most) {
-      const ptrdiff_t count = MIN(most, g.count - t);
-      read_patches(&g, x, t, count, w->points, read);
-      read_gradients(&g, gradient, t, count, gradients, tile, step);
-      for (ptrdiff_t k = 0; k < 16; k++)
-        for (ptrdiff_t o = 0; o < tiling.outer; o++)
-          for (ptrdiff_t i = 0; i < tiling.rows; i += s->point_inputs)
-            add(w->points + k * read + i, g.channels, gradients + k * step + o * tile, count,
-                w->sums + k * tiling.step + (o * tiling.rows + i) * BROAD);
-    }
+  vec *gradients = w->points + POINTS * read + MOST_INPUTS; /* a tile of inputs reaches behind the last one */
+  for (ptrdiff_t t = 0; t < g.count; t += most) {
+    const ptrdiff_t count = MIN(most, g.count - t);
+    read_patches(&g, x, t, count, w->points, read);
+    read_gradients(&g, gradient, t, count, gradients, tile, step);
+    for (ptrdiff_t k = 0; k < POINTS; k++)
+      for (ptrdiff_t o = 0; o < tiling.outer; o++)
+        for (ptrdiff_t i = 0; i < tiling.rows; i += s->point_inputs)
+          add(w->points + k * read + i, g.channels, gradients + k * step + o * tile, count,
+              w->sums + k * tiling.step + (o * tiling.rows + i) * BROAD);
+  }
 }
 
 /* Writes the gradients of the weights as torch has them: G' sums G. */
@@ -258,20 +309,20 @@ static void unpack_points(const struct shapes *s, const struct workspace *w, REA
   for (ptrdiff_t o = 0; o < s->outputs; o += V)
     for (ptrdiff_t c = 0; c < s->channels; c++) {
       const vec *sum = w->sums + (o / V / BROAD * tiling.rows + c) * BROAD + o / V % BROAD;
-      vec row[3][4], tap[9];
-      UNROLL for (int i = 0; i < 4; i++) {
-        const vec *at = sum + i * tiling.step;
-        const vec b = at[4 * tiling.step], c2 = at[8 * tiling.step];
-        row[0][i] = at[0] + (b + c2) / 2;
-        row[1][i] = (b - c2) / 2;
-        row[2][i] = (b + c2) / 2 + at[12 * tiling.step];
+      vec half[READ][3], tap[3][3];
+      UNROLL for (int i = 0; i < READ; i++) {
+        vec point[READ];
+        UNROLL for (int j = 0; j < READ; j++) point[j] = sum[(i * READ + j) * tiling.step];
+        taps_line(point, half[i]);
       }
-      UNROLL for (int i = 0; i < 3; i++) {
-        tap[3 * i] = row[i][0] + (row[i][1] + row[i][2]) / 2;
-        tap[3 * i + 1] = (row[i][1] - row[i][2]) / 2;
-        tap[3 * i + 2] = (row[i][1] + row[i][2]) / 2 + row[i][3];
+      UNROLL for (int j = 0; j < 3; j++) {
+        vec column[READ], found[3];
+        UNROLL for (int i = 0; i < READ; i++) column[i] = half[i][j];
+        taps_line(column, found);
+        UNROLL for (int i = 0; i < 3; i++) tap[i][j] = found[i];
       }
       for (ptrdiff_t j = 0; j < MIN(V, s->outputs - o); j++)
         UNROLL for (int i = 0; i < 9; i++) to[((o + j) * s->channels + c) * 9 + i] = ((const REAL *)tap)[i * V + j];
     }
 }
+

@@ -170,7 +170,7 @@ def test_each_pass_of_a_convolution_may_be_filtered_alone(alone):
     check(stages, shape, 11, tolerance=1e-12, filtered={alone})
 
 
-def test_minimal_filtering_is_nearly_as_exact_as_sums_tap_by_tap():
+def test_minimal_filtering_is_exact_to_a_millionth_in_single_precision():
     torch.manual_seed(0)
     stages, shape, images = [conv(32, 32, 3, 1, 1)], (32, 10, 10), 32
     xs, params, _, result = drawn(stages, shape, images, torch.float32)
@@ -185,7 +185,7 @@ def test_minimal_filtering_is_nearly_as_exact_as_sums_tap_by_tap():
         found = (t.double() for t in (got.y, *got.gx, *got.grads))
         errors.append([float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)])
     for by_taps, minimal in zip(*errors, strict=True):
-        assert minimal < max(4 * by_taps, 5e-7)
+        assert minimal < 6 * by_taps and minimal < 1e-6
 
 
 def test_a_filtered_image_is_the_same_whatever_lies_beside_it():
