@@ -32,6 +32,7 @@ FILTERED, BY_TAPS = "minimal filtering", "tap by tap"
 # Nanoseconds, fitted to 297 shapes (Zen 5): of a product of vectors and, for each weight and batch, of packing it; by
 # minimal filtering besides for each patch and channel that is read, and that is written.
 _BY_TAPS = {FORWARD: (0.13, 5.0), INPUT: (0.13, 5.0), WEIGHTS: (0.16, 11.5)}
+_NARROW = {FORWARD: 0.5, INPUT: 0.54, WEIGHTS: 0.6}  # of a product's time, where bfloat16 is multiplied
 _FILTERED = {FORWARD: (0.16, 6, 48, 35), INPUT: (0.16, 6, 48, 35), WEIGHTS: (0.2, 8, 10, 10)}
 
 _SURE = 1.3  # times between the formula's two costs: beyond that nothing is measured
@@ -49,29 +50,34 @@ def filtered_passes(
         dtype: of the weights.
         images: of a batch.
         input_grad: whether the gradient of what comes in is wanted.
-        bf16: bfloat16 is multiplied, which is faster tap by tap.
+        bf16: bfloat16 is multiplied tap by tap; minimal filtering stays in single precision, for which it is exact
+            enough and still faster at many channels.
     """
     conv = stages[0] if stages else None
-    if bf16 or not isinstance(conv, Conv) or not batch_inner.can_filter(conv, shape):
+    if not isinstance(conv, Conv) or not batch_inner.can_filter(conv, shape):
         return frozenset()
     wanted = (each for each in PASSES if input_grad or each != INPUT)
-    return frozenset(each for each in wanted if _is_faster(each, conv, shape, dtype, images))
+    return frozenset(each for each in wanted if _is_faster(each, conv, shape, dtype, images, bf16=bf16))
 
 
-def _is_faster(which: str, conv: Conv, shape: Shape, dtype: torch.dtype, images: int) -> bool:
+def _is_faster(which: str, conv: Conv, shape: Shape, dtype: torch.dtype, images: int, *, bf16: bool) -> bool:
     v = vector_numbers(dtype)
-    by_taps, filtered = costs(which, conv, shape, images, v)
+    by_taps, filtered = costs(which, conv, shape, images, v, bf16=bf16)
     if max(by_taps, filtered) > _SURE * min(by_taps, filtered):
         return filtered < by_taps
     blocks = max(1, round(_TIMED / by_taps * math.ceil(images / v)))
     timed = min(images, blocks * v)
+    words = "bfloat16" if bf16 else str(dtype).removeprefix("torch.")
     chosen = kept_choice(
-        _key(which, conv, shape, timed, dtype), lambda: forms(which, conv, shape, dtype, timed)
+        _key(which, conv, shape, timed, words),
+        lambda: forms(which, conv, shape, dtype, timed, bf16=bf16),
     )
     return chosen == FILTERED
 
 
-def costs(which: str, conv: Conv, shape: Shape, images: int, numbers: int) -> tuple[float, float]:
+def costs(
+    which: str, conv: Conv, shape: Shape, images: int, numbers: int, *, bf16: bool = False
+) -> tuple[float, float]:
     """Return the nanoseconds of a batch that the formula says: tap by tap, and by minimal filtering.
 
     Args:
@@ -80,6 +86,7 @@ def costs(which: str, conv: Conv, shape: Shape, images: int, numbers: int) -> tu
         shape: of one image that comes in.
         images: of the batch.
         numbers: of a vector.
+        bf16: bfloat16 is multiplied tap by tap.
     """
     blocks = -(-images // numbers)
     _, *out = shape_after(conv, shape)
@@ -91,6 +98,8 @@ def costs(which: str, conv: Conv, shape: Shape, images: int, numbers: int) -> tu
     if which == WEIGHTS:  # whose vectors hold outputs, some at a time
         written = -(-written // (2 * numbers)) * 2 * numbers
     product, weight = _BY_TAPS[which]
+    if bf16 and conv.channels > 1:
+        product *= _NARROW[which]
     by_taps = conv.channels * conv.outputs * (product * blocks * taps + weight)
     product, weight, reading, writing = _FILTERED[which]
     filtered = read * written * (product * POINTS * patches + weight)
@@ -98,12 +107,12 @@ def costs(which: str, conv: Conv, shape: Shape, images: int, numbers: int) -> tu
 
 
 def forms(
-    which: str, conv: Conv, shape: Shape, dtype: torch.dtype, images: int
+    which: str, conv: Conv, shape: Shape, dtype: torch.dtype, images: int, *, bf16: bool = False
 ) -> dict[str, Callable[[], object]]:
     """Return a call of a pass in each form."""
     found = {}
     for name, filtered in ((FILTERED, {which}), (BY_TAPS, ())):
-        covered = batch_inner.cover([conv], shape, dtype, filtered=filtered)
+        covered = batch_inner.cover([conv], shape, dtype, bf16=bf16, filtered=filtered)
         assert covered is not None
         wanted = {"input_grad": which == INPUT, "parameter_grads": which == WEIGHTS}
         calls = passes(covered[0], [conv], shape, images, dtype, **wanted)
@@ -111,9 +120,9 @@ def forms(
     return found
 
 
-def _key(which: str, conv: Conv, shape: Shape, images: int, dtype: torch.dtype) -> str:
+def _key(which: str, conv: Conv, shape: Shape, images: int, dtype: str) -> str:
     """Return all that the times of two forms depend on beside the processor, in words."""
     padding, sides = ("x".join(map(str, pair)) for pair in (conv.padding, shape[1:]))
     of = f"{which} of {conv.channels} -> {conv.outputs}, 3x3 padded by {padding}, {sides} px, {images} images"
     version = compiler.version_of(batch_inner.SOURCE, {})
-    return f"{of}, {str(dtype).removeprefix('torch.')}; {version}"
+    return f"{of}, {dtype}; {version}"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
-from gridsearch.training.kernels.minimal_filtering import PASSES
+from gridsearch.training.kernels.minimal_filtering import FORWARD, PASSES
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -200,6 +200,22 @@ def test_a_filtered_image_is_the_same_whatever_lies_beside_it():
     assert torch.equal(first.y[others], second.y[others])
     assert torch.equal(first.gx[0][others], second.gx[0][others])
     assert second.y[3].isnan().any()
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="no avx512_bf16")
+def test_passes_that_are_filtered_stay_in_single_precision_beside_others_in_bfloat16():
+    stages, shape = FILTERED["even sides"]
+    xs, params, _, result = drawn(stages, shape, 20, torch.float32)
+    gy = torch.randn(20, *result)
+
+    def called(filtered, *, bf16):
+        op, _ = cover(stages, shape, torch.float32, bf16=bf16, filtered=filtered)
+        return call(op, xs, result, params, gy=gy)
+
+    whole, narrow, mixed = called(PASSES, bf16=False), called((), bf16=True), called({FORWARD}, bf16=True)
+    assert torch.equal(mixed.y, whole.y) and not torch.equal(mixed.y, narrow.y)
+    both = called(PASSES, bf16=True)
+    assert torch.equal(both.gx[0], whole.gx[0]) and torch.equal(both.grads[0], whole.grads[0])
 
 
 def test_gradients_of_parameters_that_nobody_wants_are_left_out():

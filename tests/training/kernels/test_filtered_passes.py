@@ -53,8 +53,14 @@ def test_forms_that_gain_nothing_stay_tap_by_tap(asked, conv, shape):
     assert not chosen(conv, shape) and not asked
 
 
-def test_bfloat16_is_multiplied_tap_by_tap(asked):
-    assert not chosen(bf16=True) and not asked
+def test_bfloat16_is_filtered_in_single_precision_only_where_that_is_faster(asked):
+    v = vector_numbers(torch.float32)
+    for which in PASSES:
+        narrow, whole = (filtered_passes.costs(which, WIDE, MAPS, 64, v, bf16=bf16) for bf16 in (True, False))
+        assert narrow[0] < whole[0] and narrow[1] == whole[1]
+    assert not chosen(Conv(16, 16, (3, 3)), (16, 7, 7), bf16=True) and not asked
+    assert chosen(bf16=True) < set(PASSES)
+    assert all(key.partition("; ")[0].endswith(", bfloat16") for key, _ in asked)
 
 
 def test_what_the_formula_is_not_sure_of_is_measured_pass_by_pass(asked, monkeypatch):
