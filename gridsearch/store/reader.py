@@ -223,6 +223,15 @@ class StoreReader:
         with self._database.read() as connection:
             return study_queries.artifacts(connection, study, number)
 
+    def hashes(self, study: str, name: str) -> dict[int, str]:
+        """Return the SHA-256 of the file of this name of each trial that has one, by the trial's number.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return study_queries.hashes(connection, row_lookup.find_study(connection, study).id, name)
+
     def read_artifact(self, study: str, number: int, name: str) -> bytes:
         """Return the bytes of a trial's file.
 

@@ -321,6 +321,15 @@ def best_values(connection: Connection, study: Row[Any], count: int) -> list[tup
     return [(value, number) for value, number in connection.execute(query)]
 
 
+def hashes(connection: Connection, study_id: int, name: str) -> dict[int, str]:
+    """Return the SHA-256 of the file of this name of each trial of a study that has one, by the trial's number."""
+    of_trials = (_a.c.study_id == study_id, _a.c.name == name, _a.c.number != ledger_tables.OF_STUDY)
+    return {
+        row.number: row.sha256
+        for row in connection.execute(select(_a.c.number, _a.c.sha256).where(*of_trials))
+    }
+
+
 def numbers_with(connection: Connection, study_id: int, name: str) -> list[int]:
     """Return the numbers of the trials of a study that have a file of this name."""
     return list(connection.scalars(select(_a.c.number).where(_a.c.study_id == study_id, _a.c.name == name)))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BACKEND: Final = "MPLBACKEND"
 _ONE_AT_A_TIME: Final = threading.RLock()
 """Matplotlib's settings belong to the whole process: two threads that draw would leave each other's behind."""
+_styles: Final[list[Mapping[str, Any]]] = []
+"""Those that are set, by the thread that draws."""
 
 
 @functools.cache
@@ -54,13 +56,24 @@ def load() -> None:
 
 @contextmanager
 def our_style(ours: Mapping[str, Any]) -> Iterator[None]:
-    """Draw under matplotlib's default style and ours on top, restore the user's own afterwards."""
+    """Draw under matplotlib's default style and ours on top, restore the user's own afterwards.
+
+    Within a block of the same style there is nothing to do: to set one takes a millisecond.
+    """
     load()
     import matplotlib.style
 
-    with _ONE_AT_A_TIME, matplotlib.style.context(["default", dict(ours)]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
-        yield
+    with _ONE_AT_A_TIME:
+        if _styles and _styles[-1] == ours:
+            yield
+            return
+        _styles.append(ours)
+        try:
+            with matplotlib.style.context(["default", dict(ours)]), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+                yield
+        finally:
+            _styles.pop()
 
 
 @contextmanager

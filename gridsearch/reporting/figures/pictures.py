@@ -126,15 +126,16 @@ class Pictures:
             alt: what it shows, in words.
         """
         from gridsearch.reporting.figures.mpl_style import key_of
-        from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
+        from gridsearch.reporting.figures.rendering import drawing, png_bytes, svg_bytes
 
         if self.scripted is not None and stem not in PIXELS:
             if stem in self.scripted:
                 self.by_stem[stem] = Picture(title=title, alt=alt, png=b"", svg=b"")
             return
-        if callable(figure):
-            figure = figure()
-        if figure is not None:
-            self.by_stem[stem] = Picture(
-                title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
-            )
+        with drawing():
+            if callable(figure):
+                figure = figure()
+            if figure is not None:
+                self.by_stem[stem] = Picture(
+                    title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
+                )

@@ -85,19 +85,17 @@ def newcombe_ends(
         others_C: how many are not.
         z: how many standard errors are allowed.
     """
+    half = (images_C + others_C) / 2 - 1
 
     def beyond(auc: np.ndarray) -> np.ndarray:
-        half = (images_C + others_C) / 2 - 1
         spread = 1 + half * (1 - auc) / (2 - auc) + half * auc / (1 + auc)
         far: np.ndarray = (values_C - auc) ** 2 > z**2 * auc * (1 - auc) * spread / (images_C * others_C)
         return far
 
-    ends = []
-    for edge in (0.0, 1.0):
-        outer, inner = np.full_like(values_C, edge), values_C.copy()
-        for _ in range(_HALVINGS):
-            middle = (outer + inner) / 2
-            far = beyond(middle)
-            outer, inner = np.where(far, middle, outer), np.where(far, inner, middle)
-        ends.append((outer + inner) / 2)
-    return np.stack(ends, axis=1)
+    outer, inner = np.stack((np.zeros_like(values_C), np.ones_like(values_C))), np.stack((values_C, values_C))
+    for _ in range(_HALVINGS):
+        middle = (outer + inner) / 2
+        far = beyond(middle)
+        outer, inner = np.where(far, middle, outer), np.where(far, inner, middle)
+    ends: np.ndarray = (outer + inner) / 2
+    return ends.T

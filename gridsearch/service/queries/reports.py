@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
@@ -274,7 +275,10 @@ def rank_study(store: Store, data: StudyData) -> Ranking:
 def reader(store: Store, data: StudyData) -> Callable[[int], Predictions | None]:
     """Return what reads the stored predictions of a study's trials by their number, see `read_predictions`."""
     trials = {trial.number: trial for trial in data.trials}
-    return lambda number: read_predictions(store, data.name, trials[number])
+    hashes = functools.cache(
+        lambda: store.hashes(data.name, PREDICTIONS)
+    )  # of all trials, once one is asked for
+    return lambda number: _read(store, data.name, trials[number], hashes().get(number))
 
 
 def read_predictions(store: Store, study: str, trial: TrialRecord) -> Predictions | None:
@@ -284,10 +288,14 @@ def read_predictions(store: Store, study: str, trial: TrialRecord) -> Prediction
         ArtifactError: they are gone, their bytes are not those that were stored, or they disagree with the trial.
     """
     there = store.artifacts(study, trial.number).get(PREDICTIONS)
-    if there is None:
+    return _read(store, study, trial, None if there is None else there.sha256)
+
+
+def _read(store: Store, study: str, trial: TrialRecord, sha256: str | None) -> Predictions | None:
+    if sha256 is None:
         return None
     path = store.home.trial_file(study, trial.number, PREDICTIONS)
-    found = as_predictions(store.home.read_verified(path, there.sha256))
+    found = as_predictions(store.home.read_verified(path, sha256))
     reporting.require_agreement(found, trial.metrics.get("val_accuracy"), trial=trial.number)
     return found
 
