@@ -63,6 +63,12 @@ def test_bfloat16_is_filtered_in_single_precision_only_where_that_is_faster(aske
     assert all(key.partition("; ")[0].endswith(", bfloat16") for key, _ in asked)
 
 
+def test_nothing_is_filtered_or_measured_where_nothing_is_compiled(asked, monkeypatch):
+    monkeypatch.setattr(filtered_passes, "_SURE", 1e9)
+    monkeypatch.setattr(batch_inner, "_library", lambda _: None)
+    assert not chosen() and not asked
+
+
 def test_what_the_formula_is_not_sure_of_is_measured_pass_by_pass(asked, monkeypatch):
     monkeypatch.setattr(filtered_passes, "_SURE", 1e9)
     conv, shape = Conv(5, 6, (3, 3)), (5, 6, 8)
