@@ -70,7 +70,9 @@ ROWS = (
     *_rows("resnet18", partial(_vision, "resnet18"), (3, 28, 28), 32),
     *_rows("mobilenet_v3_small", partial(_vision, "mobilenet_v3_small"), LARGE, 32),
     *_rows("squeezenet1_1", partial(_vision, "squeezenet1_1"), LARGE, 32),
+    *_rows("shufflenet_v2_x1_0", partial(_vision, "shufflenet_v2_x1_0"), LARGE, 32),
+    *_rows("efficientnet_b0", partial(_vision, "efficientnet_b0"), LARGE, 16),
     *_rows("small ViT", own_networks.SmallViT, COLOUR, 64),
     *_rows("small Mixer", own_networks.SmallMixer, COLOUR, 64),
 )
-"""Every network of the zoo at the batch sizes of its studies, three of torchvision's, and two of a user's own file."""
+"""Every network of the zoo at the batch sizes of its studies, five of torchvision's, and two of a user's own file."""

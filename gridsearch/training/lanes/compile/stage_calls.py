@@ -267,7 +267,9 @@ def _pooling(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-def _softmax(r: StageReader, input: torch.Tensor, dim: int | None = None, *, dtype: None = None) -> Any:
+def _softmax(
+    r: StageReader, input: torch.Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: None = None
+) -> torch.Tensor:
     if dtype is not None:
         raise NoPlan("softmax of another type")
     return stage_attention.softmax(r, input, dim)

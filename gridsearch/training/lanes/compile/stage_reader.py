@@ -62,6 +62,7 @@ class StageReader:
         self.dropouts = 0
         self._nodes: list[Node] = []
         self._image: Shape = ()
+        self._dtype = torch.float32
         self._parameters: list[str] = []
         self._known: dict[tuple[bytes, Shape], int] = {}
 
@@ -72,7 +73,7 @@ class StageReader:
         shape = self.found.shapes[node]
         if self._image or shape is None:
             return
-        self._image = shape[1:]
+        self._image, self._dtype = shape[1:], self.found.results[node].dtype
         self.values[node] = self.fresh(0, _map_places(self._image))
 
     def read_tensor(self, node: fx.Node) -> None:
@@ -279,6 +280,8 @@ class StageReader:
         if key not in self._known:
             trained = {n for n, p in self.model.named_parameters() if p.requires_grad}
             tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+            if tensors[name].dtype != self._dtype:
+                raise NoPlan(f"{name} is of another type than the images")
             kind = {"params": (name,)} if name in trained else {"buffers": (name,)}
             self._known[key] = self.add(Learned((tensors[name].numel(),)), **kind)
         return self._known[key]

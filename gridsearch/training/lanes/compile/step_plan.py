@@ -160,7 +160,7 @@ class _Coverer:
             return
         assert op is not None
         if isinstance(first.stage, Learned) and not self.steps.slots:
-            raise NoPlan("a parameter before the first layer")
+            self._slot(0, Layout.BATCH_INNER)  # the images come first
         values = [*first.inputs[:1], *(value for node in nodes for value in node.inputs[1:])]
         params = tuple(p for node in nodes for p in node.params)
         buffers = tuple(b for node in nodes for b in node.buffers)
