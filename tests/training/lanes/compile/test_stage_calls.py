@@ -1,0 +1,193 @@
+"""Networks as stages: which are planned whole, whatever they call what they do, and which are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from gridsearch.training.kernels import find_compiler
+from gridsearch.training.lanes.compile.stage_calls import step_graph
+from gridsearch.training.lanes.compile.step_graph import NoPlan
+from gridsearch.training.lanes.compile.tracing import inspect, trace
+from gridsearch.training.lanes.runtime import plan_choice
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
+from gridsearch.training.model_setup import build_network
+from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
+from gridsearch.zoo import torchvision
+from tests.benchmarks import own_networks
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+
+
+class Net(nn.Module):
+    """A patch embedding with eight tokens or maps, what a test makes of them, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(1, 8, 2, 2)
+        self.head = nn.LazyLinear(3)
+        self.more()
+
+    def more(self):
+        """Make further layers."""
+
+    def forward(self, x):
+        return self.head(self.body(self.patches(x)).flatten(1))
+
+
+class Fixed(Net):
+    """Positions that are not trained, of a buffer that is shared by two additions."""
+
+    def more(self):
+        self.register_buffer("positions", torch.randn(1, 16, 8))
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2) + self.positions
+        return x.relu() + self.positions
+
+
+class AttentionDropout(Net):
+    """Dropout of shares, and of what attention gives, whose tokens lie outermost in memory."""
+
+    def more(self):
+        self.attend, self.drop = nn.MultiheadAttention(8, 2, batch_first=True), nn.Dropout(0.3)
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        q = x.view(x.shape[0], 16, 2, 4).transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, q, q, dropout_p=0.2 if self.training else 0.0)
+        return x + y.transpose(1, 2).flatten(2) + self.drop(self.attend(x, x, x)[0])
+
+
+class Encoders(Net):
+    def more(self):
+        one = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.2, batch_first=True, activation=F.gelu)
+        self.encoder = nn.TransformerEncoder(one, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False)
+
+    def body(self, x):
+        return self.encoder(x.flatten(2).transpose(1, 2))
+
+
+class Joined(Net):
+    """Maps of more values side by side than an operation takes, with zeros behind, and a value times itself."""
+
+    def more(self):
+        self.convs = nn.ModuleList(nn.Conv2d(8, 3, 1) for _ in range(5))
+
+    def body(self, x):
+        y = torch.cat([f(x) * 2 - 1 for f in self.convs], 1)
+        return y * y / 3 - y.mean((2, 3), keepdim=True)
+
+
+class Windows(Net):
+    """Windows of shifted maps, as Swin has them."""
+
+    def more(self):
+        self.norm, self.dense = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def body(self, x):
+        x = torch.roll(x.permute(0, 2, 3, 1), (-1, -1), (1, 2))
+        w = x.view(x.shape[0], 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).reshape(x.shape[0], 4, 4, 8)
+        w = self.dense(self.norm(w)) + w.softmax(-2)
+        return w.view(x.shape[0], 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).reshape(x.shape[0], 4, 4, 8)
+
+
+def own(kind):
+    """A factory of a network of ours."""
+    return lambda: kind(1, 3, (8, 8), patch=2, dim=12, depth=1)
+
+
+class Coloured(nn.Module):
+    """Takes maps of one channel as those of three."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x.expand(-1, 3, -1, -1))
+
+
+def vit():
+    """torchvision's vision transformer, with dropout of what attention gives."""
+    small = {"hidden_dim": 12, "mlp_dim": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.1}
+    return torchvision.load().models.VisionTransformer(8, 2, num_classes=3, **small)
+
+
+def convnext():
+    """torchvision's ConvNeXt, with stochastic depth."""
+    models = torchvision.load().models
+    blocks = [models.convnext.CNBlockConfig(8, None, 2)]
+    return models.ConvNeXt(blocks, stochastic_depth_prob=0.2, num_classes=3)
+
+
+PLANNED = {
+    **{kind.__name__: kind for kind in (Fixed, AttentionDropout, Encoders, Joined, Windows)},
+    "ViT": own(own_networks.SmallViT),
+    "Mixer": own(own_networks.SmallMixer),
+    "torchvision's ViT": lambda: Coloured(vit()),
+    "ConvNeXt": lambda: Coloured(convnext()),
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_token_networks_and_what_moves_numbers_are_planned_and_agree(
+    name, make_settings, make_images, monkeypatch
+):
+    monkeypatch.setattr(plan_choice, "module_is_faster", lambda *_, **__: False)  # which a clock would say
+    settings = make_settings(dtype="float64", batch=16, epochs=1)
+    data, precision = (
+        ResidentCache(make_images(40), device="cpu")(settings),
+        Precision.of("float64", torch.device("cpu")),
+    )
+    models = [build_network(settings, 0, data, lambda *_: PLANNED[name](), precision) for _ in range(2)]
+    pack = PackProgram([Member(settings, 0), Member(settings, 1)], models, data, precision)
+    assert pack.planned  # it agrees with the stacked network, which agrees with the modules
+
+
+class Across(Net):
+    """Takes images together."""
+
+    def body(self, x):
+        return x + x.flip(0)
+
+
+class OfParameters(Net):
+    """Arithmetic of parameters alone."""
+
+    def more(self):
+        self.a, self.b = nn.Parameter(torch.randn(8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1))
+
+    def body(self, x):
+        return x * (self.a + self.b)
+
+
+class Masked(Net):
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        return F.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+
+class OtherTokens(Net):
+    """Attention from other tokens than to which it is."""
+
+    def more(self):
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        return self.attend(x[:, :4], x, x)[0]
+
+
+@pytest.mark.parametrize("kind", [Across, OfParameters, Masked, OtherTokens])
+def test_what_is_no_stage_has_no_plan(kind):
+    model, x = kind(), torch.rand(3, 1, 8, 8)
+    model(x)
+    traced = trace(model, x, training=True)
+    with pytest.raises(NoPlan):
+        step_graph(model, traced, inspect(model, traced, x), {}, training=True)
