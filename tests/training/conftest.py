@@ -23,8 +23,10 @@ from gridsearch.records import (
     TrialFinished,
     TrialState,
 )
+from gridsearch.training import loop
 from gridsearch.training.loop import train_pack
 from gridsearch.training.resident_data import ResidentCache
+from gridsearch.training.solo_engine import SoloEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,6 +170,18 @@ def train(tmp_path: Path) -> Callable[..., Run]:
             **how,
         )
         return result
+
+    return run
+
+
+@pytest.fixture
+def alone(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Train trials one after the other, with the plain engine."""
+
+    def run(*trials: ImageSettings | tuple[ImageSettings, int], **how: Any) -> Run:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "ENGINES", (SoloEngine(),))
+            return train(*trials, **how)
 
     return run
 

@@ -7,12 +7,10 @@ import itertools
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.records import EpochEnded, Lane, TrialFailed, TrialFinished, TrialState
-from gridsearch.spec.axes import FUSIBLE
-from gridsearch.training import loop, method_of
+from gridsearch.training import loop
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime.members import Member
@@ -20,27 +18,8 @@ from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
-from gridsearch.training.solo_engine import SoloEngine
 from gridsearch.zoo import models as zoo
-
-
-class UserNet(nn.Module):
-    """As users write them: convolutions, batch norm, a residual sum, a mean over the map, functional calls."""
-
-    def __init__(self, channels=1, classes=3):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, 6, 3, padding=1)
-        self.bn = nn.BatchNorm2d(6)
-        self.conv2 = nn.Conv2d(6, 6, 3, padding=1, groups=2)
-        self.fc = nn.Linear(6, classes)
-
-    def forward(self, x):
-        x = F.relu(self.bn(self.conv1(x)), inplace=True)
-        x = F.max_pool2d(x, 2)
-        x = x + F.relu(self.conv2(x))
-        x = x.mean(dim=(2, 3))
-        x = F.dropout(x, 0.25, training=self.training)
-        return self.fc(x)
+from tests.training.lanes.runtime.compared_runs import UserNet, assert_same
 
 
 def mixed(make_settings, **changes):
@@ -70,37 +49,6 @@ def mixed(make_settings, **changes):
             2,
         ),
     ]
-
-
-@pytest.fixture
-def alone(train, monkeypatch):
-    """Train trials one after the other, with the plain engine."""
-
-    def run(*trials, **how):
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "ENGINES", (SoloEngine(),))
-            return train(*trials, **how)
-
-    return run
-
-
-def assert_same(ours, theirs, lane, other=None, *, to=1e-7):
-    """Same epochs, end, files and weights, to rounding; 1e-9 holds where no bias feeds a batch norm."""
-    other = lane if other is None else other
-    assert len(ours.epochs(lane)) == len(theirs.epochs(other))
-    for a, b in zip(ours.epochs(lane), theirs.epochs(other), strict=True):
-        for name in ("epoch", "train_accuracy", "val_accuracy", "lr"):
-            assert getattr(a, name) == getattr(b, name), name
-        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-9)
-        assert a.val_loss == pytest.approx(b.val_loss, rel=to)
-    a, b = ours.finished(lane), theirs.finished(other)
-    assert (a.state, a.epochs, a.message) == (b.state, b.epochs, b.message)
-    assert a.metrics == pytest.approx(b.metrics, rel=to)
-    assert [f.name for f in a.files] == [f.name for f in b.files]
-    weights = theirs.weights(other)
-    assert ours.weights(lane).keys() == weights.keys()
-    for name, tensor in ours.weights(lane).items():
-        torch.testing.assert_close(tensor, weights[name], rtol=to, atol=to / 10, msg=name)
 
 
 def test_lanes_with_recipes_of_their_own_give_what_each_gives_alone(train, alone, make_settings):
@@ -406,131 +354,6 @@ def test_a_model_that_raises_in_a_pack_fails_its_own_lane_alone(train, alone, ma
     assert isinstance(run.end(1), TrialFailed)
     assert run.end(1).message.startswith("KeyError: 'my own mistake'")
     assert run.finished(0).state is run.finished(2).state is TrialState.COMPLETE
-
-
-class CumulativeNet(nn.Module):
-    """No rule knows `torch.cumsum`; it is mapped over the lanes."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 3)
-
-    def forward(self, x):
-        return self.layer(torch.cumsum(x.flatten(1), 1) / 8)
-
-
-class NoiseNet(CumulativeNet):
-    def forward(self, x):
-        return super().forward(x * torch.rand_like(x)) if self.training else super().forward(x)
-
-
-class CountingNet(CumulativeNet):
-    calls = 0
-
-    def forward(self, x):
-        self.calls = self.calls + 1
-        return super().forward(x)
-
-
-class BranchNet(CumulativeNet):
-    def forward(self, x):
-        return super().forward(x) if x.sum() > 0 else self.layer(x.flatten(1))
-
-
-class HiddenTensorNet(CumulativeNet):
-    def __init__(self):
-        super().__init__()
-        self.scale = torch.rand(64)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1) * self.scale)
-
-
-class AliasNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(64, 9), nn.Linear(9, 3)
-
-    def forward(self, x):
-        x = self.first(x.flatten(1))
-        y = torch.relu_(x)
-        return self.last(x + y)
-
-
-METHODS = [
-    (UserNet, "stacked", ""),
-    (CumulativeNet, "stacked", ""),
-    (AliasNet, "vmap", "relu_ changes in place what is used elsewhere"),
-    (NoiseNet, "stacked", ""),
-    (CountingNet, "solo", "state"),
-    (BranchNet, "solo", ""),
-    (HiddenTensorNet, "stacked", ""),
-]
-
-
-@pytest.mark.parametrize(("net", "method", "reason"), METHODS, ids=[m[0].__name__ for m in METHODS])
-def test_every_model_trains_by_the_best_way_that_it_has_and_as_alone(
-    net, method, reason, train, alone, make_settings, make_images
-):
-    build = lambda *_: net()  # noqa: E731
-    cache = ResidentCache(make_images(), device="cpu")
-    found = method_of(make_settings(), data=cache, build=build, device="cpu")
-    assert found[0] == method, found
-    assert reason in found[1]
-    trials = [(make_settings(dtype="float64"), 0), (make_settings(dtype="float64", lr=0.002), 1)]
-    ours, theirs = train(*trials, build=build), alone(*trials, build=build)
-    for lane in (0, 1):
-        assert_same(ours, theirs, lane)
-
-
-FUSED = {
-    "lr": 0.05,
-    "weight_decay": 0.02,
-    "momentum": 0.9,
-    "nesterov": True,
-    "schedule": "cosine",
-    "warmup": 1.0,
-    "norm": "none",
-    "dropout": 0.6,
-    "label_smoothing": 0.2,
-    "loss": "focal",
-    "focal_gamma": 0.5,
-    "class_weight": "balanced",
-    "sampling": "balanced",
-    "clip_norm": 0.1,
-    "clip_value": 0.01,
-    "operations": 1,
-    "magnitude": 20,
-    "mixup": 0.4,
-    "cutmix": 1.0,
-    "ema": 0.8,
-    "epochs": 5,
-    "patience": 1,
-    "select": "best",
-}
-"""Another value of everything that may differ in a pack."""
-
-BESIDE = {
-    "focal_gamma": {"loss": "focal"},
-    "patience": {"epochs": 12, "lr": 0.3},
-    "operations": {"augment": "randaugment"},
-    "magnitude": {"augment": "randaugment"},
-}
-"""What else must be so for it to matter."""
-
-
-@pytest.mark.parametrize("name", sorted(FUSIBLE - {"seed", "fold", "partition", "select_metric"}))
-def test_what_the_planner_lets_differ_in_a_pack_is_each_lane_s_own(name, train, alone, make_settings):
-    """Two lanes that differ in it alone: each gives what it gives alone, and they do not give the same."""
-    common = {"dtype": "float64", "optimizer": "sgd", "epochs": 3, "momentum": 0.5, "lr": 0.1}
-    common |= BESIDE.get(name, {})
-    trials = [make_settings(**common), make_settings(**common | {name: FUSED[name]})]
-    assert trials[0].shape() == trials[1].shape()
-    ours, theirs = train(*trials), alone(*trials)
-    for lane in (0, 1):
-        assert_same(ours, theirs, lane)
-    first, second = (ours.finished(lane).metrics for lane in (0, 1))
-    assert first != second
 
 
 def test_a_fresh_state_is_an_empty_one():
