@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Sequence
 
 
@@ -35,6 +36,11 @@ def held(
         yield stopped
     finally:
         _each(psutil.Process.resume, stopped)
+
+
+def workers_of(runner: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the workers of a run; one process stands before each."""
+    return [worker for each in psutil.Process(runner.pid).children() for worker in each.children()]
 
 
 def _each(call: Callable[[psutil.Process], None], processes: Sequence[psutil.Process]) -> None:

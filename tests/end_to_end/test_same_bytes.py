@@ -15,7 +15,7 @@ import time
 import psutil
 import pytest
 
-from tests.end_to_end.held_workers import held
+from tests.end_to_end.held_workers import held, workers_of
 
 pytestmark = pytest.mark.end_to_end
 
@@ -119,10 +119,6 @@ def supervisors(process) -> list[psutil.Process]:
     return [each for each in psutil.Process(process.pid).children() if each.children()]
 
 
-def workers(process) -> list[psutil.Process]:
-    return [worker for each in supervisors(process) for worker in each.children()]
-
-
 def saved(home) -> bool:
     """Whether there is a checkpoint in the middle of a trial of nine epochs.
 
@@ -156,10 +152,10 @@ def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_o
     assert len(expected["trials"]) == TRIALS
 
     process = start(home, *WORDS, *SAVED)
-    with held(lambda: workers(process), lambda: count(home, WITHIN) and count(home, RUNNING)):
+    with held(lambda: workers_of(process), lambda: count(home, WITHIN) and count(home, RUNNING)):
         kill(process)
     process = start(home, *WORDS, *SAVED)
-    with held(lambda: workers(process), lambda: count(home, HALF) and count(home, RUNNING)):
+    with held(lambda: workers_of(process), lambda: count(home, HALF) and count(home, RUNNING)):
         process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -173,7 +169,7 @@ def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_o
 
 def test_workers_killed_in_the_middle_of_their_packs_change_no_byte(unbroken, home):
     process = start(home, *WORDS, *SAVED)
-    with held(lambda: workers(process), lambda: saved(home)):
+    with held(lambda: workers_of(process), lambda: saved(home)):
         for victim in supervisors(process):
             victim.kill()
     _, err = process.communicate(timeout=300)

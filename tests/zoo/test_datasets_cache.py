@@ -79,13 +79,13 @@ def test_a_holder_that_shows_signs_of_life_is_waited_for_beyond_the_patience(tmp
     order = []
 
     def second():
-        with cache.exclusive(tmp_path / "x", patience=0.5):
+        with cache.exclusive(tmp_path / "x", patience=1.5):
             order.append("second")
 
     with cache.exclusive(tmp_path / "x") as beat:
         thread = threading.Thread(target=second)
         thread.start()
-        end = time.monotonic() + 1.5
+        end = time.monotonic() + 3.0
         while time.monotonic() < end:
             beat()
             time.sleep(0.02)

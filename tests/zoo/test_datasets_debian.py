@@ -107,8 +107,8 @@ def test_an_apt_that_hangs_is_given_up_and_ended(tiny, tmp_path, repository, mon
     hanging.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
     hanging.chmod(hanging.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    dataset = tiny.dataset(sources=(package((), timeout=0.3),))
-    with pytest.raises(DataError, match=r"apt-get: no progress within 0\.3 s"):
+    dataset = tiny.dataset(sources=(package((), timeout=2.0),))
+    with pytest.raises(DataError, match=r"apt-get: no progress within 2 s"):
         dataset.fetch(tmp_path / "root")
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):

@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+
+from tests.end_to_end.held_workers import held, workers_of
 
 pytestmark = pytest.mark.end_to_end
 
@@ -393,8 +394,8 @@ def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
     )
     while "training" not in process.stderr.readline():
         assert process.poll() is None
-    time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
+    with held(lambda: workers_of(process), lambda: True):
+        process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
     assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
@@ -412,7 +413,8 @@ def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
     )
     while "training" not in process.stderr.readline():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    with held(lambda: workers_of(process), lambda: True):
+        process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "was not read" in err
