@@ -30,6 +30,7 @@ POINTS = (SIDE + 2) ** 2
 
 _CACHE = 512 * 1024  # bytes of the points that are taken at a time, about
 _FEWEST, _MOST = 4, 12  # patches at a time
+_LATENCY = 8  # products that are on their way at once
 
 
 class Sizes(NamedTuple):
@@ -86,23 +87,23 @@ def product_sizes(
         if pixels_of(channels)
     ]
 
+    def chunk_cost(patches: int, channels: int) -> float:
+        """Return the cycles of a number read and a tile of channels: two products and two loads in each."""
+        beside = pixels_of(channels)
+        tiles, rest = divmod(patches, beside)
+        each = max(channels * beside, channels + beside) / 2 + beside / 4
+        alone = max(channels, _LATENCY) + 1 / 4
+        weights = channels / 8  # are read again for each chunk
+        return weights + tiles * each + (alone if rest == 1 else min(rest, 1) * each)
+
     def cost(sizes: Sizes) -> float:
-        beside, tiles = pixels_of(sizes.channels), -(-written // sizes.channels)
-        chunks = [min(sizes.patches, count - first) for first in range(0, count, sizes.patches)]
-        # two products and two loads a cycle; a tile's weights are read again for each chunk
-        each = max(sizes.channels * beside, sizes.channels + beside) / 2 + beside / 4
-        alone = max(sizes.channels, _LATENCY) + 1 / 4
-        tile_costs = (chunk // beside * each + _rest(chunk % beside, each, alone) for chunk in chunks)
-        return tiles * (sum(tile_costs) + len(chunks) * sizes.channels / 8)
+        whole, rest = divmod(count, sizes.patches)
+        chunks = whole * chunk_cost(sizes.patches, sizes.channels)
+        if rest:
+            chunks += chunk_cost(rest, sizes.channels)
+        return -(-written // sizes.channels) * chunks
 
     return min(choices, key=cost)
-
-
-_LATENCY = 8  # products that are on their way at once
-
-
-def _rest(patches: int, each: float, alone: float) -> float:
-    return (0.0, alone)[patches] if patches < 2 else each
 
 
 def gradient_sizes(
