@@ -247,6 +247,20 @@ class Twice(nn.Module):
 oddity("stacked")(Twice)
 
 
+class SharedAndMapped(Twice):
+    """A layer with two names, in a forward that cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = self.one
+
+    def forward(self, x):
+        return super().forward(x) if len(x) else x
+
+
+oddity("vmap")(SharedAndMapped)
+
+
 @oddity("stacked")
 def module_shared_by_two_names():
     net = Twice()

@@ -20,7 +20,7 @@ from gridsearch.training.lanes.compile.tracing import known_code, trace
 from gridsearch.training.lanes.runtime.mapped import quiet
 from gridsearch.training.lanes.runtime.products import InputAffine
 from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
-from gridsearch.training.lanes.runtime.storage import Storage, aliases
+from gridsearch.training.lanes.runtime.storage import Storage, aliases, placed_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -226,7 +226,7 @@ class VmapNetwork:
         self._model = model
         self._state = plain_state(model), aliases(model)
         self._storage = storage
-        self._names = [n for n, first in aliases(model).items() if n == first]
+        self._names = placed_names(model)
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y]."""
@@ -234,7 +234,7 @@ class VmapNetwork:
         tensors = {name: self._storage.tensors[name] for name in self._names}
 
         def one(weights: dict[str, torch.Tensor], images: torch.Tensor) -> Any:
-            return functional_call(self._model, weights, (images,))
+            return functional_call(self._model, weights, (images,), tie_weights=False)
 
         if form is Form.PACKED:
             x = unpack(x, self._storage.lanes).contiguous()

@@ -21,6 +21,7 @@ from gridsearch.training.lanes.compile.graph_builder import node_name
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Parts, TrainsAlone, Value
 from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require
 from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainResult
+from gridsearch.training.lanes.runtime.storage import placed_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,8 +138,7 @@ def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict
     target: Any = node.target
     if node.op == "call_module":
         module = g.model.get_submodule(str(target))
-        names = [n for n, _ in module.named_parameters(remove_duplicate=False)]
-        names += [n for n, _ in module.named_buffers(remove_duplicate=False)]
+        names = placed_names(module)
         training = g.training
 
         def call(own: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:

@@ -135,6 +135,19 @@ class Storage:
         ]
 
 
+def placed_names(model: nn.Module) -> list[str]:
+    """Return a name for each place of a parameter or buffer: a tied one has several, a module that is shared one.
+
+    `functional_call` that is given a place twice does not find the way back: it leaves its own tensor there.
+    """
+    return [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    ]
+
+
 def aliases(model: nn.Module) -> dict[str, str]:
     """Return for each name of a parameter or buffer the first name of the same tensor."""
     first: dict[int, str] = {}
