@@ -58,6 +58,7 @@ def own_net(tmp_path, *, says: str) -> None:
     (tmp_path / "net.py").write_text(textwrap.dedent(text))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_code_of_a_study_runs_when_it_is_named_and_never_because_a_store_names_it(cli, tmp_path, monkeypatch):
     own_net(tmp_path, says="named")
     grid = (

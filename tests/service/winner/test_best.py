@@ -152,6 +152,7 @@ def test_the_ranking_holds_the_test_and_is_otherwise_as_it_was(cli, exported):
     assert found["counts"]["complete"] == len(found["trials"]) == 4
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_shows_the_test(cli, exported):
     assert f"{100 * exported.test['accuracy']:.2f} %" in cli("report", "--study", "digits").out
     page = (exported.home / "digits" / "report" / "index.html").read_text()
@@ -193,7 +194,7 @@ def test_one_seed_has_an_interval_over_images_and_says_so(cli):
     assert "one seed; Wilson's over the images: it says nothing about variation between seeds" in result.out
 
 
-@pytest.mark.usefixtures("no_graph")
+@pytest.mark.usefixtures("no_graph", "undrawn")
 def test_a_choice_among_epochs_becomes_their_median(cli):
     words = ("--grid", "lr=.3", "--seeds", "3", "--epochs", "6", "--set", "select=best", "optimizer=sgd")
     assert cli(*RUN, *words).code == 0
@@ -433,6 +434,7 @@ def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
     assert sorted(one["fresh"] for one in told) == [False, True]
 
 
+@pytest.mark.usefixtures("no_graph", "undrawn")
 def test_the_winner_is_named_in_the_words_of_the_report(cli):
     how = (
         "--dataset",
