@@ -41,7 +41,7 @@ class ModelMethod:
     """How lanes of a model train.
 
     Attributes:
-        method: "stacked", "vmap" or "solo"; None where the model cannot be built, or is too large to examine unasked.
+        method: "stacked", "vmap" or "solo"; None where the model cannot run, or is too large to examine unasked.
         reason: why not a better one, in one line; "" for stacked.
     """
 
@@ -103,7 +103,7 @@ def methods_of(
         try:
             yield ModelMethod(shown, *trainer.method(settings))
         except PluginError as error:
-            yield ModelMethod(shown, "solo", error.message)
+            yield ModelMethod(shown, None, error.message)
 
 
 def _without_weights(model: Plugin) -> dict[str, Value]:
