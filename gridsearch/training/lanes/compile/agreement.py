@@ -1,36 +1,26 @@
 """Whether a network of lanes computes what the models themselves do: checked for every network before it trains.
 
-Stands between the networks and the choice among them.  The reference is each lane's own module as its factory made
-it, and no copy: what a copy loses, a network of lanes would lose too, and no check would show it.
+Stands between the networks and the choice among them; `reference.py` has what the models do.
 """
 
 from __future__ import annotations
 
 import itertools
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from gridsearch.training import seeds
-from gridsearch.training.lanes.compile.lane_values import Form, NotPackable, NotStackable, TrainsAlone
-from gridsearch.training.lanes.compile.module_state import (
-    generator_states,
-    identities,
-    is_torchs,
-    plain_state,
-    why_alone,
-)
-from gridsearch.training.lanes.compile.source_checks import Watch
-from gridsearch.training.model_setup import check_logits
+from gridsearch.training.lanes.compile.lane_values import Form, NotStackable
+from gridsearch.training.lanes.compile.reference import PassResult, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
     from gridsearch.training.lanes.compile.network import Network
+    from gridsearch.training.lanes.compile.reference import Originals
     from gridsearch.training.lanes.runtime.storage import Storage
     from gridsearch.training.precision import Precision
 
@@ -73,178 +63,82 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 """What a network computes, and what the models do."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PassResult:
-    """What a model computes from a few images in a mode.
+def check(network: Network, storage: Storage, originals: Originals) -> None:
+    """Compare a network with the models themselves: without the rounding of bfloat16, and then with it.
 
-    Attributes:
-        gradients: of the sum of the squared logits, by parameter; none in evaluation mode.
-        buffers: as they are afterwards.
-    """
-
-    logits: torch.Tensor
-    gradients: Mapping[str, torch.Tensor]
-    buffers: Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reference:
-    """What one lane's own module computes.
-
-    Attributes:
-        passes: by mode, without the rounding of bfloat16.
-        rounded: likewise under autocast to bfloat16; None where that is not the precision.
-        not_stacked: why a traced graph of it would be wrong; "" where it may be right.
-    """
-
-    passes: Mapping[bool, PassResult]
-    rounded: Mapping[bool, PassResult] | None
-    not_stacked: str
-
-    @property
-    def trained(self) -> list[str]:
-        """Names of the parameters that get a gradient; the others are passed over by an optimizer."""
-        return list(self.passes[True].gradients)
-
-    @classmethod
-    def of(cls, model: nn.Module, x_BCHW: torch.Tensor, precision: Precision) -> Self:
-        """Run a model in both modes; its tensors are afterwards as they were, and its mode is training.
-
-        Raises:
-            TrainsAlone: it carries, or does, what no network of lanes keeps.
-            Exception: whatever it raises.
-        """
-        if reason := why_alone(model):
-            raise TrainsAlone(reason)
-        before = plain_state(model), generator_states()
-        named = dict(model.named_parameters()) | dict(model.named_buffers())
-        kept = {name: tensor.detach().clone() for name, tensor in named.items()}
-        owners = identities(model)
-        watch = None if all(is_torchs(type(m)) for m in model.modules()) else Watch(model)
-        ways = [precision.unrounded] + [precision] * precision.rounds
-        passes: list[dict[bool, PassResult]] = [{} for _ in ways]
-        own_backward = False
-        for way, training in itertools.product(range(len(ways)), (False, True)):
-            evaluated = passes[way][False] if training else None
-            found, backward = _run(model, x_BCHW, ways[way], watch, evaluated)
-            passes[way][training] = found
-            own_backward |= backward
-            if identities(model) != owners:
-                raise TrainsAlone("its forward changes its weights, or replaces its tensors")
-            with torch.no_grad():
-                for name, tensor in named.items():
-                    tensor.grad = None
-                    if not torch.equal(tensor, kept[name]):  # versions do not tell: batch norm counts none
-                        tensor.copy_(kept[name])
-            owners = identities(model)
-        if watch is not None:
-            watch.check()
-        if (plain_state(model), generator_states()) != before:
-            raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
-        switches = watch is not None and watch.switches
-        words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches
-        rounded = passes[1] if precision.rounds else None
-        return cls(passes[0], rounded, f"{words} have no stacked form" if words else "")
-
-
-def check_sizes(
-    model: nn.Module, trained: Sequence[str], batches: Iterable[torch.Tensor], precision: Precision
-) -> None:
-    """Refuse a model that trains other parameters on another number of images.
-
-    A traced graph asks for no number of images; a forward that runs at each step may.
-
-    Args:
-        model: a lane's.
-        trained: names of the parameters that get a gradient from `SAMPLE` images.
-        batches: images of each number that a step takes.
-        precision: how it computes.
+    A deep network with batch norm over a few values makes rounding large: where both differ, they are compared once
+    more by the images of a step, and with what last digits of images and weights change in the first model.
 
     Raises:
-        NotPackable: it is one.
-        Exception: whatever it raises.
+        Undecided: these change so much that nothing can be said.
+        NotStackable: they differ.
     """
-    for x_BCHW in batches:
-        if Reference.of(model, x_BCHW, precision).trained != list(trained):
-            raise NotPackable("the number of images decides which parameters it trains")
-
-
-def _run(
-    model: nn.Module,
-    x_BCHW: torch.Tensor,
-    precision: Precision,
-    watch: Watch | None,
-    evaluated: PassResult | None,
-) -> tuple[PassResult, bool]:
-    """Run a model once, on a copy of the images, and say whether its graph has an autograd function of its own.
-
-    Args:
-        model: see `Reference.of`.
-        x_BCHW: likewise.
-        precision: how it computes.
-        watch: notes the code that runs.
-        evaluated: what it gave in evaluation, now that it trains; None in evaluation.
-    """
-    training = evaluated is not None
-    model.train(training)
-    seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
+    models, precision = originals.models, originals.precision
+    limit = AGREEMENT[precision.unrounded.name]
     try:
-        with torch.set_grad_enabled(training), precision.forward(), watch or nullcontext():
-            logits = model(x_BCHW.clone())
-        if evaluated is not None:
-            check_logits(logits, len(x_BCHW), evaluated.logits.shape[-1], training=True)
-            logits.float().square().sum().backward()
-    finally:
-        model.train()
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if training else {}
-    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
-    return PassResult(logits.detach(), gradients, buffers), _own_backward(logits)
+        _hold(
+            *(network, storage, originals.references, originals.images, precision),
+            lambda pairs, _: _compare(pairs, limit),
+        )
+    except Disagrees:
+        if originals.more is None:
+            raise
+        x_BCHW, drawing = originals.more(), torch.Generator().manual_seed(0)
+        for slot, model in enumerate(models):  # tracing has moved their running statistics
+            _load(model, storage.lane_tensors(slot))
+        references = [Reference.of(model, x_BCHW, precision) for model in models]
+        nudged = [_nudged(models[0], x_BCHW, precision.unrounded, drawing) for _ in range(_NUDGES)]
+
+        def compare(pairs: Sequence[Pair], training: bool) -> None:
+            values = [_values([r.passes[training]], network, storage, training=training) for r in nudged]
+            _compare_nudged(pairs, values, limit)
+
+        _hold(network, storage, references, x_BCHW, precision, compare)
 
 
-def _own_backward(result: torch.Tensor) -> bool:
-    """Whether a function with a backward pass of its own is among what made a tensor."""
-    waiting: list[Any] = [result.grad_fn]
-    known: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in known:
-            continue
-        if isinstance(node, torch.autograd.function.BackwardCFunction):
-            return True
-        known.add(node)
-        waiting += [before for before, _ in node.next_functions]
-    return False
-
-
-def check(
+def _hold(
     network: Network,
     storage: Storage,
     references: Sequence[Reference],
     x_BCHW: torch.Tensor,
     precision: Precision,
+    compare: Callable[[Sequence[Pair], bool], None],
 ) -> None:
-    """Compare a network with the models themselves: without the rounding of bfloat16, and then with it.
+    """Compare a network with its references in both modes and both forms of the images.
+
+    `compare` gets what is not rounded to bfloat16, and whether it is of training.
 
     Raises:
         NotStackable: they differ.
     """
-    before = [storage.lane_tensors(slot) for slot in range(storage.lanes)]
-
-    def pairs(results: Sequence[PassResult], way: Precision, form: Form, *, training: bool) -> list[Pair]:
-        try:
-            return _pairs(network, storage, results, x_BCHW, way, form, training=training)
-        finally:  # a pass moves running statistics, from which whatever comes next must not start
-            for slot, weights in enumerate(before):
-                storage.load_lane_tensors(slot, weights)
-
     for training, form in itertools.product((True, False), (Form.SHARED, Form.PACKED)):
         passes = [reference.passes[training] for reference in references]
-        exact = pairs(passes, precision.unrounded, form, training=training)
-        _compare(exact, AGREEMENT[precision.unrounded.name])
+        exact = _pairs(network, storage, passes, x_BCHW, precision.unrounded, form, training=training)
+        compare(exact, training)
         rounded = [r.rounded[training] for r in references if r.rounded is not None]
         if rounded:
-            found = pairs(rounded, precision, form, training=training)
+            found = _pairs(network, storage, rounded, x_BCHW, precision, form, training=training)
             _compare_rounding(found, [theirs for _, theirs in exact])
+
+
+def _nudged(
+    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, drawing: torch.Generator
+) -> Reference:
+    """Return what a model computes with other last digits; it is afterwards as it was."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.is_floating_point()}
+    try:
+        _load(model, {name: value + _last_digits(value, drawing) for name, value in before.items()})
+        return Reference.of(model, x_BCHW + _last_digits(x_BCHW, drawing), precision)
+    finally:
+        _load(model, before)
+
+
+@torch.no_grad()
+def _load(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Copy values into a model's parameters and buffers."""
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name, value in values.items():
+        tensors[name].copy_(value)
 
 
 def check_same(
@@ -339,32 +233,50 @@ def _pairs(
     *,
     training: bool,
 ) -> list[Pair]:
-    """Return what a network computes beside what the models do."""
-    device = x_BCHW.device
-    lanes = storage.lanes
+    """Return what a network computes beside what the models do; the lanes' tensors are afterwards as they were."""
+    device, lanes = x_BCHW.device, storage.lanes
+    before = [storage.lane_tensors(slot) for slot in range(lanes)]
     network.dropout.generators = [
         torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in range(lanes)
     ]
     x = x_BCHW.clone() if form is Form.SHARED else x_BCHW.repeat(1, lanes, 1, 1)
-    with torch.set_grad_enabled(training), precision.forward():
-        forward = network.forward_pass(x, form) if training else None
-        logits = forward.logits if forward else network(x, form, training=False)
-    if tuple(logits.shape) != (lanes, *expected[0].logits.shape):
-        raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
-    flat = torch.empty_like(storage.flat)
-    gradients = storage.split(flat)
-    if forward:
-        forward.gradients(2 * logits.float().to(flat.dtype), flat)
-    found: list[Pair] = []
-    for slot, own in enumerate(expected):
-        pairs = [(logits[slot], own.logits)]
-        if training and (device.type == "cpu" or not network.has_dropout):
-            pairs += [(g[slot], own.gradients[name]) for name, g in gradients.items()]
-        pairs += [(storage.tensors[n][slot], b) for n, b in own.buffers.items()]
-        if device.type != "cpu" and network.has_dropout and training:
-            pairs = []  # other streams on other devices
-        found += [(ours.detach().clone(), theirs) for ours, theirs in pairs]  # storage is restored afterwards
-    return found
+    try:
+        with torch.set_grad_enabled(training), precision.forward():
+            forward = network.forward_pass(x, form) if training else None
+            logits = forward.logits if forward else network(x, form, training=False)
+        if tuple(logits.shape) != (lanes, *expected[0].logits.shape):
+            raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
+        flat = torch.empty_like(storage.flat)
+        if forward:
+            forward.gradients(2 * logits.float().to(flat.dtype), flat)
+        gradients = storage.split(flat)
+        ours = [
+            PassResult(
+                logits[slot],
+                {name: g[slot] for name, g in gradients.items()},
+                {name: storage.tensors[name][slot] for name in own.buffers},
+            )
+            for slot, own in enumerate(expected)
+        ]
+        found = [tensor.detach().clone() for tensor in _values(ours, network, storage, training=training)]
+    finally:  # a pass moves running statistics, from which whatever comes next must not start
+        for slot, weights in enumerate(before):
+            storage.load_lane_tensors(slot, weights)
+    return list(zip(found, _values(expected, network, storage, training=training), strict=True))
+
+
+def _values(
+    results: Sequence[PassResult], network: Network, storage: Storage, *, training: bool
+) -> list[torch.Tensor]:
+    """Return what of the lanes' results is compared; nothing where masks come of other streams than on the CPU."""
+    if training and network.has_dropout and storage.flat.device.type != "cpu":
+        return []
+    names = storage.names if training else ()
+    return [
+        tensor
+        for own in results
+        for tensor in (own.logits, *(own.gradients[name] for name in names), *own.buffers.values())
+    ]
 
 
 def _compare(pairs: Sequence[Pair], limit: float) -> None:
@@ -380,8 +292,8 @@ def _compare_nudged(pairs: Sequence[Pair], nudged: Sequence[Sequence[torch.Tenso
     """Compare what makes rounding large: ours may be about as far as what comes of other last digits.
 
     Args:
-        pairs: ours and theirs.
-        nudged: theirs with such digits.
+        pairs: ours and theirs, of one lane after the other.
+        nudged: theirs with such digits, of the first lane or of all.
         limit: how far ours may be besides, as a share of the value.
 
     Raises:
@@ -391,14 +303,14 @@ def _compare_nudged(pairs: Sequence[Pair], nudged: Sequence[Sequence[torch.Tenso
     values = [theirs.detach().double().nan_to_num() for _, theirs in pairs]
     least = 1e-3 * max((_rms(value) for value in values), default=0.0)
     sizes = [_rms(value) + least for value in values]
-    spreads = [
-        max(_distance(other, value) for other in others)
-        for value, others in zip(values, zip(*nudged, strict=True), strict=True)
+    spreads = [  # as shares of the sizes
+        max(_distance(other, value) for other in others) / size if size else 0.0
+        for value, size, others in zip(values, sizes, zip(*nudged, strict=True), strict=False)
     ]
-    if any(spread > _UNSTABLE * size for spread, size in zip(spreads, sizes, strict=True)):
+    if any(spread > _UNSTABLE for spread in spreads):
         raise Undecided("rounding decides what it computes")
-    for (ours, _), value, spread, size in zip(pairs, values, spreads, sizes, strict=True):
-        if not _distance(ours, value) <= _ROUNDING * spread + limit * size:
+    for (ours, _), value, size, spread in zip(pairs, values, sizes, itertools.cycle(spreads), strict=False):
+        if not _distance(ours, value) <= (_ROUNDING * spread + limit) * size:
             raise Disagrees("its K-lane form does not agree with the model itself")
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import said
 from gridsearch.training.failures import is_out_of_memory
-from gridsearch.training.lanes.compile.agreement import Disagrees, Reference, check
+from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check
 from gridsearch.training.lanes.compile.lane_values import NotPackable, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import adopt_tensors
 from gridsearch.training.lanes.compile.network import StackedNetwork, VmapNetwork
+from gridsearch.training.lanes.compile.reference import Originals, Reference
 from gridsearch.training.lanes.runtime.storage import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
     from torch import nn
@@ -36,6 +37,7 @@ def choose(
     precision: Precision,
     rates: Sequence[float | None] | None = None,
     *,
+    more: Callable[[], torch.Tensor] | None = None,
     compiles: bool = False,
     host_streams: bool = True,
 ) -> tuple[Network, Storage]:
@@ -46,6 +48,7 @@ def choose(
         x_BCHW: `SAMPLE` images.
         precision: how the lanes compute.
         rates: each lane's dropout rate, None where it is the model's own.
+        more: gives the images of a step, for networks that make rounding large; see `check`.
         compiles: kernels may be compiled for them, which recorded steps cannot run.
         host_streams: each lane has a generator on the host, which recorded steps cannot ask.
 
@@ -54,43 +57,37 @@ def choose(
         Exception: whatever the models raise.
     """
     rates = [None] * len(models) if rates is None else rates
-    references, storage = _references(models, x_BCHW, precision)
+    originals, storage = _originals(models, x_BCHW, precision, more)
     if storage.flat.dtype != precision.weights:
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
         try:
-            if reason := next((r.not_stacked for r in references if r.not_stacked), ""):
+            if reason := next((r.not_stacked for r in originals.references if r.not_stacked), ""):
                 raise NotStackable(reason)
             how = {"compiles": compiles, "host_streams": host_streams}
-            return _stacked(models, storage, references, x_BCHW, precision, rates, **how), storage
+            return _stacked(originals, storage, rates, **how), storage
         except TrainsAlone:
             raise
         except Exception as error:  # noqa: BLE001  (the rewrite meets whatever there is)
             reason = _why_not(error)
-        return _mapped(models, storage, references, x_BCHW, precision, reason), storage
+        return _mapped(originals, storage, reason), storage
     except TrainsAlone as error:
         raise NotPackable(str(error)) from error
 
 
-def _mapped(
-    models: Sequence[nn.Module],
-    storage: Storage,
-    references: Sequence[Reference],
-    x_BCHW: torch.Tensor,
-    precision: Precision,
-    reason: str,
-) -> VmapNetwork:
+def _mapped(originals: Originals, storage: Storage, reason: str) -> VmapNetwork:
     """Return the vmapped network of `choose`.
 
     Raises:
         NotPackable: there is none.
         TrainsAlone: likewise.
     """
-    mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
+    models = originals.models
+    mapped = VmapNetwork(models[0], storage, originals.images, reason)
     if not all(mapped.alike(m) for m in models[1:]):
         raise NotPackable("the lanes' models are not alike")
     try:
-        check(mapped, storage, references, x_BCHW, precision)
+        check(mapped, storage, originals)
     except TrainsAlone:
         raise
     except Exception as error:
@@ -113,10 +110,13 @@ def _line(error: Exception) -> str:
     return " ".join(said(error).split())[:120]
 
 
-def _references(
-    models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
-) -> tuple[list[Reference], Storage]:
-    """Return what each model does by itself, and the weights of all.
+def _originals(
+    models: Sequence[nn.Module],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    more: Callable[[], torch.Tensor] | None,
+) -> tuple[Originals, Storage]:
+    """Return the models with what each does by itself, and the weights of all.
 
     Raises:
         NotPackable: they must train one after the other.
@@ -136,15 +136,12 @@ def _references(
         raise NotPackable("the lanes' models train different parameters")
     if not first:
         raise NotPackable("none of its parameters gets a gradient")
-    return references, Storage(models, first)
+    return Originals(models, x_BCHW, precision, references, more), Storage(models, first)
 
 
 def _stacked(
-    models: Sequence[nn.Module],
+    originals: Originals,
     storage: Storage,
-    references: Sequence[Reference],
-    x_BCHW: torch.Tensor,
-    precision: Precision,
     rates: Sequence[float | None],
     *,
     compiles: bool,
@@ -155,18 +152,19 @@ def _stacked(
     Raises:
         NotStackable: there is none.
     """
-    by_hand = x_BCHW.device.type == "cpu" and not precision.rounds
+    models, x_BCHW = originals.models, originals.images
+    by_hand = x_BCHW.device.type == "cpu" and not originals.precision.rounds
     how = {"by_hand": by_hand, "compiles": compiles, "host_streams": host_streams}
     stacked = StackedNetwork(models[0], storage, x_BCHW, **how)
     if not all(stacked.alike(m) for m in models[1:]):
         raise NotStackable("the lanes' models are not alike")
     stacked.dropout.rates = list(rates)
     try:
-        check(stacked, storage, references, x_BCHW, precision)
+        check(stacked, storage, originals)
     except Disagrees as error:
-        if not compiles:
+        if not compiles or isinstance(error, Undecided):
             raise
         _log.warning("without compiled kernels: %s", error)
         how = {"compiles": False, "host_streams": host_streams}
-        return _stacked(models, storage, references, x_BCHW, precision, rates, **how)
+        return _stacked(originals, storage, rates, **how)
     return stacked

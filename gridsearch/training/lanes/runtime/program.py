@@ -16,9 +16,10 @@ import torch
 from gridsearch.training import mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.compile.agreement import AGREEMENT, check_sizes
+from gridsearch.training.lanes.compile.agreement import AGREEMENT
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
+from gridsearch.training.lanes.compile.reference import check_sizes
 from gridsearch.training.lanes.runtime.averages import PackAverages
 from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
+
+_COMPARED = (
+    32  # images of a step, at most, by which networks that make rounding large are compared with their models
+)
 
 
 class PackProgram:
@@ -97,6 +102,7 @@ class PackProgram:
             first_images(SAMPLE),
             precision,
             [m.settings.dropout for m in members],
+            more=lambda: first_images(max(SAMPLE, min(members[0].settings.batch, _COMPARED))),
             compiles=not self._counted,
             host_streams=not self._counted,
         )

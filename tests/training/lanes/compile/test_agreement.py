@@ -8,9 +8,10 @@ from torch import nn
 
 from gridsearch.training.kernels.batch_inner import multiplies_bfloat16
 from gridsearch.training.lanes.compile import agreement
-from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
+from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
+from gridsearch.training.lanes.compile.reference import Originals, Reference
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
@@ -64,6 +65,25 @@ def test_a_network_that_makes_rounding_large_is_compared_with_what_a_last_digit_
             check_same(Wrong(network, **mistake), network, storage, few, FLOAT32, more=lambda: many)
 
 
+def test_a_network_of_lanes_is_refused_for_a_mistake_and_not_for_rounding(monkeypatch):
+    torch.manual_seed(0)
+    few, many = torch.randn(SAMPLE, 1, 28, 28), torch.randn(40, 1, 28, 28)
+    models = [Deep(), Deep()]
+    network, storage = choose(models, few, FLOAT32)
+    references = [Reference.of(model, few, FLOAT32) for model in models]
+    monkeypatch.setitem(agreement.AGREEMENT, "float32", 1e-9)  # nothing is as near as that by itself
+    with pytest.raises(Disagrees):
+        check(network, storage, Originals(models, few, FLOAT32, references, None))
+    for model in models:
+        model[1].running_mean.fill_(7)  # as tracing leaves statistics
+    originals = Originals(models, few, FLOAT32, references, lambda: many)
+    check(network, storage, originals)
+    assert choose([Deep(), Deep()], few, FLOAT32, more=lambda: many)[0].method == "stacked"
+    for mistake in ({"logits": -1.0}, {"gradients": 1.2}, {"gradients": 0.0}, {"noise": 1e-4}):
+        with pytest.raises(Disagrees):
+            check(Wrong(network, **mistake), storage, originals)
+
+
 def test_a_network_on_the_edge_of_a_relu_is_said_to_be_undecided_and_not_wrong():
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3)
@@ -77,7 +97,7 @@ class Wrong:
     """A network of which something is computed a little wrong."""
 
     def __init__(self, network, *, logits=1.0, gradients=1.0, noise=0.0):
-        self.network, self.dropout = network, network.dropout
+        self.network, self.dropout, self.has_dropout = network, network.dropout, False
         self._logits, self._gradients, self._noise = logits, gradients, noise
 
     def __call__(self, x, form, *, training):
