@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.end_to_end.job_words import GRID, HERE, QUICK
+from tests.end_to_end.job_words import DIGITS, GRID, HERE, QUICK
 
 pytestmark = pytest.mark.end_to_end
 
@@ -19,18 +19,9 @@ def test_seeds_are_replicates_of_a_point(cli, home):
         "run",
         "--grid",
         "lr=.1,.01",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
+        *DIGITS,
         *QUICK,
-        "--epochs",
-        "1",
-        "--seeds",
-        "2",
-        "--subset",
-        "300",
-        "--json",
+        *("--epochs", "1", "--seeds", "2", "--subset", "300", "--json"),
     ).json
     assert len(found["trials"]) == 4
     assert [point["n"] for point in found["points"]] == [2, 2]
@@ -40,26 +31,17 @@ def test_seeds_are_replicates_of_a_point(cli, home):
     assert math.isclose(first["mean"], sum(values) / 2)
     more = cli(
         "run",
-        "--grid",
-        "lr=.1,.01",
-        "seed=0,1,2",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
+        *("--grid", "lr=.1,.01", "seed=0,1,2"),
+        *DIGITS,
         *QUICK,
-        "--epochs",
-        "1",
-        "--subset",
-        "300",
-        "--json",
+        *("--epochs", "1", "--subset", "300", "--json"),
     ).json
     assert (more["new"], more["reused"]) == (2, 4)
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_another_recipe_stands_beside_the_first_and_is_shown_as_what_varies(cli):
-    words = ("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *QUICK, "--subset", "300")
+    words = ("run", "--grid", "lr=.1,.01", *DIGITS, *QUICK, "--subset", "300")
     assert cli(*words, "--epochs", "1").code == 0
     second = cli(*words, "--epochs", "2")
     assert "epochs varies" in second.err
@@ -78,45 +60,15 @@ def _home() -> str:
 
 
 def test_a_diverged_trial_is_a_result_and_never_the_best(cli):
-    result = cli(
-        "run",
-        "--grid",
-        "lr=.01,1e12",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
-        *QUICK,
-        "--epochs",
-        "2",
-        "--set",
-        "optimizer=sgd",
-        "--subset",
-        "300",
-        "--json",
-    )
+    words = ("run", "--grid", "lr=.01,1e12", *DIGITS, *QUICK, "--epochs", "2", "--subset", "300", "--json")
+    words += ("--set", "optimizer=sgd")
+    result = cli(*words)
     assert result.code == 0
     states = {t["params"]["lr"]: t for t in result.json["trials"]}
     assert states[1e12]["state"] == "diverged"
     assert "step" in states[1e12]["error"]
     assert result.json["best"]["params"] == {"lr": 0.01}
-    again = cli(
-        "run",
-        "--grid",
-        "lr=.01,1e12",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
-        *QUICK,
-        "--epochs",
-        "2",
-        "--set",
-        "optimizer=sgd",
-        "--subset",
-        "300",
-        "--json",
-    )
+    again = cli(*words)
     assert (again.json["new"], again.json["reused"]) == (0, 2)
 
 
@@ -136,15 +88,8 @@ def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_p
     )
     words = (
         "run",
-        "--dataset",
-        "digits",
-        "--model",
-        "net.py:Net",
-        "--grid",
-        "model.hidden=8,13",
-        "lr=.01",
-        "--epochs",
-        "1",
+        *("--dataset", "digits", "--model", "net.py:Net", "--grid", "model.hidden=8,13", "lr=.01"),
+        *("--epochs", "1"),
         *QUICK,
         "--json",
     )
@@ -169,20 +114,7 @@ def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_p
 
 @pytest.mark.usefixtures("undrawn")
 def test_val_0_ranks_by_train_accuracy_and_says_so(cli):
-    result = cli(
-        "run",
-        "--grid",
-        "lr=.01",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
-        *HERE,
-        "--epochs",
-        "1",
-        "--val",
-        "0",
-    )
+    result = cli("run", "--grid", "lr=.01", *DIGITS, *HERE, "--epochs", "1", "--val", "0")
     assert result.code == 0
     assert "train accuracy" in result.out.lower()
     found = cli("report", "--study", "digits", "--json").json
@@ -192,9 +124,7 @@ def test_val_0_ranks_by_train_accuracy_and_says_so(cli):
 
 @pytest.mark.usefixtures("undrawn")
 def test_what_a_script_reads_is_one_object_and_nothing_else(cli):
-    result = cli(
-        "run", *GRID[:2], "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "--json", "-q"
-    )
+    result = cli("run", *GRID[:2], *DIGITS, *HERE, "--epochs", "1", "--json", "-q")
     assert json.loads(result.out)["new"] == 2
     assert result.err == ""
 
@@ -202,15 +132,8 @@ def test_what_a_script_reads_is_one_object_and_nothing_else(cli):
 def test_the_budget_stops_claiming_and_leaves_the_rest_waiting(cli):
     words = (
         "run",
-        "--dataset",
-        "digits",
-        "--model",
-        "lenet",
-        "--grid",
-        "lr=.1,.01,.001",
-        "seed=0..19:1",
-        "--epochs",
-        "3",
+        *("--dataset", "digits", "--model", "lenet", "--grid", "lr=.1,.01,.001", "seed=0..19:1"),
+        *("--epochs", "3"),
         *QUICK,
     )
     result = cli(*words, "--budget", "1s", "--json")
@@ -222,12 +145,7 @@ def test_the_budget_stops_claiming_and_leaves_the_rest_waiting(cli):
 
 
 def test_a_study_is_deleted_with_its_files_and_only_when_confirmed(cli, home):
-    assert (
-        cli(
-            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *QUICK, "--epochs", "1", "-q"
-        ).code
-        == 0
-    )
+    assert cli("run", "--grid", "lr=.01", *DIGITS, *QUICK, "--epochs", "1", "-q").code == 0
     refused = cli("study", "delete", "digits")
     assert refused.code == 2
     assert "--yes" in refused.err
@@ -240,12 +158,7 @@ def test_a_study_is_deleted_with_its_files_and_only_when_confirmed(cli, home):
 
 @pytest.mark.usefixtures("undrawn")
 def test_clean_removes_left_overs_and_keeps_results(cli, home):
-    assert (
-        cli(
-            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *QUICK, "--epochs", "1", "-q"
-        ).code
-        == 0
-    )
+    assert cli("run", "--grid", "lr=.01", *DIGITS, *QUICK, "--epochs", "1", "-q").code == 0
     scratch = home / "digits" / "trials" / "0" / ".attempt-7"
     scratch.mkdir()
     (scratch / "weights.safetensors").write_bytes(b"x" * 1000)
@@ -269,15 +182,8 @@ def test_a_folder_of_images_is_a_dataset_like_any_other(cli, tmp_path):
     (tmp_path / "shades" / "dark ones" / "notes.txt").write_text("no image")
     result = cli(
         "run",
-        "--dataset",
-        "folder:shades",
-        "--model",
-        "tinyvgg",
-        "--grid",
-        "lr=.01",
-        "batch=8,16",
-        "--epochs",
-        "3",
+        *("--dataset", "folder:shades", "--model", "tinyvgg", "--grid", "lr=.01", "batch=8,16"),
+        *("--epochs", "3"),
         *HERE,
     )
     assert result.code == 0, result.err
@@ -303,18 +209,7 @@ def test_a_terminal_shows_a_live_picture(home, tmp_path):
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     env.pop("NO_COLOR")
-    words = (
-        "run",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
-        "--grid",
-        "lr=.1,.01,.001",
-        "batch=16,32",
-        "--epochs",
-        "30",
-    )
+    words = ("run", *DIGITS, "--grid", "lr=.1,.01,.001", "batch=16,32", "--epochs", "30")
     process = subprocess.Popen(
         [sys.executable, "-m", "gridsearch", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env
     )
