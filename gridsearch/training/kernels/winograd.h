@@ -78,49 +78,38 @@ INLINE void taps_line(const vec *t, vec *g) {
   g[2] = (sum2 - sum) * all((REAL)(8 / 27.)) + t[5];
 }
 
-/* B' d B of some channels of a patch, whose rows and columns lie so far apart: to [points][channels]. */
-INLINE void read_patch(const vec *restrict from, ptrdiff_t row, ptrdiff_t column, vec *restrict to, ptrdiff_t step,
-                       ptrdiff_t channels) {
-  for (ptrdiff_t c = 0; c < channels; c++) {
-    vec half[READ][READ];
-    UNROLL for (int j = 0; j < READ; j++) {
-      vec d[READ];
-      UNROLL for (int i = 0; i < READ; i++) d[i] = from[i * row + j * column + c];
-      read_line(d, half[j]);
-    }
-    UNROLL for (int i = 0; i < READ; i++) {
-      vec d[READ], t[READ];
-      UNROLL for (int j = 0; j < READ; j++) d[j] = half[j][i];
-      read_line(d, t);
-      UNROLL for (int j = 0; j < READ; j++) to[(i * READ + j) * step + c] = t[j];
-    }
-  }
-}
-
-enum { SOME = 8 }; /* channels at a time of a patch that reaches into the padding */
+enum { SOME = 32 }; /* channels at a time */
+static const vec zeros[SOME]; /* what a patch reads of the padding */
 
 /* B' d B of some patches: to [points][patches][channels]. */
 static void read_patches(const struct patches *g, const vec *map, ptrdiff_t first, ptrdiff_t count, vec *to,
                          ptrdiff_t step) {
-  for (ptrdiff_t t = first; t < first + count; t++, to += g->channels) {
-    const vec *own = map + t / g->each * g->height * g->width * g->channels;
-    const ptrdiff_t y = t % g->each / g->across * SIDE - g->up, x = t % g->each % g->across * SIDE - g->left;
-    if (y >= 0 && x >= 0 && y + READ <= g->height && x + READ <= g->width) {
-      read_patch(own + (y * g->width + x) * g->channels, g->width * g->channels, g->channels, to, step, g->channels);
-      continue;
-    }
-    for (ptrdiff_t c = 0; c < g->channels; c += SOME) {
-      vec patch[READ][READ][SOME];
-      const ptrdiff_t some = MIN(SOME, g->channels - c);
+  for (ptrdiff_t t = first; t < first + count; t++)
+    for (ptrdiff_t some = 0; some < g->channels; some += SOME) {
+      const vec *own = map + t / g->each * g->height * g->width * g->channels + some;
+      const ptrdiff_t y = t % g->each / g->across * SIDE - g->up, x = t % g->each % g->across * SIDE - g->left;
+      const vec *pixel[READ][READ];
       for (ptrdiff_t i = 0; i < READ; i++)
         for (ptrdiff_t j = 0; j < READ; j++) {
           const int inside = y + i >= 0 && y + i < g->height && x + j >= 0 && x + j < g->width;
-          const vec *from = own + ((y + i) * g->width + x + j) * g->channels + c;
-          for (ptrdiff_t k = 0; k < some; k++) patch[i][j][k] = inside ? from[k] : (vec){0};
+          pixel[i][j] = inside ? own + ((y + i) * g->width + x + j) * g->channels : zeros;
         }
-      read_patch(patch[0][0], READ * SOME, SOME, to + c, step, some);
+      const ptrdiff_t there = MIN(SOME, g->channels - some);
+      for (ptrdiff_t c = 0; c < there; c++, to++) {
+        vec half[READ][READ];
+        UNROLL for (int j = 0; j < READ; j++) {
+          vec d[READ];
+          UNROLL for (int i = 0; i < READ; i++) d[i] = pixel[i][j][c];
+          read_line(d, half[j]);
+        }
+        UNROLL for (int i = 0; i < READ; i++) {
+          vec d[READ], point[READ];
+          UNROLL for (int j = 0; j < READ; j++) d[j] = half[j][i];
+          read_line(d, point);
+          UNROLL for (int j = 0; j < READ; j++) to[(i * READ + j) * step] = point[j];
+        }
+      }
     }
-  }
 }
 
 /* A' m A of some patches m [points][patches][outputs], the pixels of the result. */
