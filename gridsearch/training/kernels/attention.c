@@ -100,6 +100,7 @@ static struct matrix turned(struct matrix m) { return (struct matrix){m.by_colum
  * result is [rows][count][columns]. */
 struct product {
   int64_t count, rows, columns, depth, sizes[2]; /* numbers of each input */
+  int64_t whole[2];                              /* each number of an input is in one matrix */
   int64_t steps[2][2];                           /* from row to row and from column to column of each */
   double scale;
   const int64_t *places; /* [2][count], in vectors */
@@ -129,20 +130,21 @@ void product_backward(const struct op_args *a) {
   const struct matrix by = {s->count * s->columns, 1};
   for (int i = 1; i >= 0; i--) {
     if (!a->gx[i]) continue;
+    const int adds = a->adds[i] || !s->whole[i];
     for (ptrdiff_t b = 0; b < CEIL_DIV(a->images, V); b++) {
       const vec *gy = (const vec *)a->gy + b * s->rows * s->count * s->columns;
       const vec *other = (const vec *)a->x[1 - i] + b * s->sizes[1 - i];
       vec *gx = (vec *)a->gx[i] + b * s->sizes[i];
-      if (!a->adds[i]) memset(gx, 0, sizeof(vec) * s->sizes[i]);
+      if (!a->adds[i] && adds) memset(gx, 0, sizeof(vec) * s->sizes[i]);
       for (ptrdiff_t n = 0; n < s->count; n++) {
         const vec *own = gy + n * s->columns, *factor = other + s->places[(1 - i) * s->count + n];
         vec *to = gx + s->places[i * s->count + n];
         if (i)
           multiply(to, steps_of(s, 1), factor, turned(steps_of(s, 0)), own, by, s->depth, s->columns, s->rows,
-                   (REAL)s->scale, 1);
+                   (REAL)s->scale, adds);
         else
           multiply(to, steps_of(s, 0), own, by, factor, turned(steps_of(s, 1)), s->rows, s->depth, s->columns,
-                   (REAL)s->scale, 1);
+                   (REAL)s->scale, adds);
       }
     }
   }

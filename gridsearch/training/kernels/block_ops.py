@@ -31,7 +31,7 @@ from gridsearch.training.kernels.stages import (
 if TYPE_CHECKING:
     import torch
 
-    from gridsearch.training.kernels.stages import Shape, Stage
+    from gridsearch.training.kernels.stages import Pair, Shape, Stage
 
 _INT = ctypes.c_int64
 _PAIR = _INT * 2
@@ -111,11 +111,24 @@ def _norm(stage: ImageNorm, shape: Shape, dtype: torch.dtype) -> CompiledOp | No
 
 def _product(stage: Product, dtype: torch.dtype) -> CompiledOp | None:
     places = np.frombuffer(stage.places, np.int64)
+    sides = (stage.rows, stage.depth), (stage.depth, stage.columns)
+    whole = [
+        _covers(begins, side, steps, size)
+        for begins, side, steps, size in zip(
+            places.reshape(2, -1), sides, stage.steps, stage.sizes, strict=True
+        )
+    ]
     own = _Product(
-        *(stage.count, stage.rows, stage.columns, stage.depth, _PAIR(*stage.sizes)),
+        *(stage.count, stage.rows, stage.columns, stage.depth, _PAIR(*stage.sizes), _PAIR(*whole)),
         *((_PAIR * 2)(*(_PAIR(*each) for each in stage.steps)), stage.scale, places.ctypes.data),
     )
     return small_op("product", own, _INNER, dtype, source="attention.c", inputs=2, kept=places)
+
+
+def _covers(begins: np.ndarray, sides: Pair, steps: Pair, size: int) -> bool:
+    """Whether matrices that begin at some places have each of an input's numbers once."""
+    inside = np.arange(sides[0])[:, None] * steps[0] + np.arange(sides[1]) * steps[1]
+    return np.array_equal(np.sort((begins[:, None] + inside.reshape(-1)).reshape(-1)), np.arange(size))
 
 
 class _Activation(ctypes.Structure):
@@ -156,7 +169,7 @@ class _Softmax(ctypes.Structure):
 class _Product(ctypes.Structure):
     _fields_ = (
         *((name, _INT) for name in ("count", "rows", "columns", "depth")),
-        ("sizes", _PAIR),
+        *((name, _PAIR) for name in ("sizes", "whole")),
         ("steps", _PAIR * 2),
         ("scale", ctypes.c_double),
         ("places", POINTER),
