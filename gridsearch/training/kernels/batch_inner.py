@@ -352,8 +352,8 @@ def cover(
         means = MapMeans.build(stages[0], shape, dtype)
         return None if means is None else (means, 1)
     run, count = MapRun.of(stages)
-    library = _library(dtype) if count else None
-    if library is None or (bf16 and not multiplies_bfloat16()):
+    library = _library(dtype) if count and multiplies(dtype, bf16=bf16) else None
+    if library is None:
         return None
     return MapStages(run, shape, dtype, library, bf16=bf16, filtered=filtered), count
 
@@ -363,6 +363,11 @@ def can_filter(conv: Conv, shape: Shape) -> bool:
     _, height, width = shape
     _, rows, columns = shape_after(conv, shape)
     return fits(conv) and _cropped(conv, (height, width), (rows, columns))[0] == conv
+
+
+def multiplies(dtype: torch.dtype, *, bf16: bool = False) -> bool:
+    """Whether there is compiled code for a type of numbers, which multiplies bfloat16 if asked to."""
+    return _library(dtype) is not None and (not bf16 or multiplies_bfloat16())
 
 
 @functools.cache

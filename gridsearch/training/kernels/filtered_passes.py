@@ -56,7 +56,7 @@ def filtered_passes(
     conv = stages[0] if stages else None
     if not isinstance(conv, Conv) or not batch_inner.can_filter(conv, shape):
         return frozenset()
-    if batch_inner.cover([conv], shape, dtype, bf16=bf16) is None:  # no compiler, or no such products
+    if not batch_inner.multiplies(dtype, bf16=bf16):
         return frozenset()
     wanted = (each for each in PASSES if input_grad or each != INPUT)
     return frozenset(each for each in wanted if _is_faster(each, conv, shape, dtype, images, bf16=bf16))
