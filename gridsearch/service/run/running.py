@@ -21,7 +21,7 @@ from gridsearch.service.run.notification import Notifier, notifying
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
-from gridsearch.service.run.workers import devices_for, environment, hardware
+from gridsearch.service.run.workers import devices_for, environment, hardware, may_lack_devices
 from gridsearch.store import RunnerIdentity, StudyDraft, store_exists
 
 if TYPE_CHECKING:
@@ -112,9 +112,11 @@ def run(
         # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
         require_prunable(spec.image_metric, options.prune)
-        devices = devices_for(options, spec.kind)
+        devices = devices_for(options, spec.kind) if may_lack_devices(options) else ()
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
         store = store or _open(stack, options, watcher)
+        # The process that knows may have been importing torch until now.
+        devices = devices or devices_for(options, spec.kind)
         return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
 
 

@@ -55,6 +55,11 @@ def devices_for(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
     return resolve_devices(device) if kind.packs else ("cpu",)
 
 
+def may_lack_devices(options: RunOptions) -> bool:
+    """Whether `devices_for` may refuse what is asked for; of itself a run finds something on this machine."""
+    return options.device != "auto" or options.executor in ("ray", "slurm")
+
+
 def _devices_of_allocations(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
     """Return where trials train in each allocation: on the GPUs that are asked for, else on its cores."""
     from gridsearch.executors.slurm import require_slurm
