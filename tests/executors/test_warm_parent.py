@@ -226,20 +226,20 @@ def test_a_run_needs_no_torch_in_its_own_process(tmp_path):
 @pytest.mark.parametrize(
     ("words", "early"),
     [
-        (["run", "--grid", "lr=.1,.2"], True),
-        (["run", "networks.toml"], True),
-        (["run", "function.toml"], False),
-        (["run", "missing.toml"], False),
-        (["run", "--study", "stored"], False),
-        (["run", "--grid", "x=1,2", "--objective", "f.py:f"], False),
-        (["run", "--grid", "lr=.1,.2", "--executor", "inline"], False),
+        (["run", "--grid", "lr=.1,.2"], ["images"]),
+        (["run", "networks.toml"], ["images"]),
+        (["run", "function.toml"], ["function"]),
+        (["run", "missing.toml"], []),
+        (["run", "--study", "stored"], []),
+        (["run", "--grid", "x=1,2", "--objective", "f.py:f"], ["function"]),
+        (["run", "--grid", "lr=.1,.2", "--executor", "inline"], []),
     ],
 )
-def test_only_a_run_that_trains_networks_here_loads_torch_early(words, early, tmp_path, monkeypatch):
+def test_only_a_run_that_trains_here_loads_early_what_its_workers_need(words, early, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "networks.toml").write_text("[grid]\nlr = [0.1]\n")
     (tmp_path / "function.toml").write_text('objective = "f.py:f"\n[grid]\nx = [1]\n')
     began = []
-    monkeypatch.setattr(WarmParent, "start", lambda *each: began.append(each))
+    monkeypatch.setattr(WarmParent, "start", lambda kind, _environment: began.append(kind))
     early_start.load_early(parser.build_parser().parse_args(words))
-    assert bool(began) is early
+    assert began == early

@@ -1,4 +1,4 @@
-"""Whether ``run`` starts to load torch before anything else: where its words say that it trains networks here."""
+"""Whether ``run`` starts to load what workers need before anything else: where its words say what it trains here."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    from gridsearch.records.study_kinds import StudyKind
+
 
 def load_early(arguments: argparse.Namespace) -> None:
-    """Start the process that loads what networks need and then forks the workers; it ends with this one.
+    """Start the process that loads what workers need and then forks them; it ends with this one.
 
-    Nothing is started for a function, whose workers need no torch, and for a study of which the store alone knows what
-    it is.
+    For a function that is little, and not torch.  Nothing is started for a study of which the store alone knows what it
+    is.
     """
-    if arguments.executor not in (None, "local") or not _networks(arguments):
+    if arguments.executor not in (None, "local") or (kind := _kind(arguments)) is None:
         return
     from gridsearch.executors.local import worker_environment
     from gridsearch.executors.warm_parent import WarmParent
-    from gridsearch.records.study_kinds import IMAGES
 
     with suppress(OSError):  # one that is needed is started later, and says what is wrong
-        WarmParent.start(IMAGES.name, worker_environment(threads=1))
+        WarmParent.start(kind.name, worker_environment(threads=1))
 
 
-def _networks(arguments: argparse.Namespace) -> bool:
-    """Whether the words are about networks, and sound enough to be likely to train any."""
+def _kind(arguments: argparse.Namespace) -> StudyKind | None:
+    """Return what the words are about; None where they are not sound enough to be likely to train anything."""
+    from gridsearch.records.study_kinds import kind_of
+
     if arguments.file is None:
-        return bool(arguments.grid) and not arguments.objective
+        return kind_of(vars(arguments)) if arguments.grid else None
     try:
-        return "objective" not in tomllib.loads(Path(arguments.file).read_text())
+        return kind_of(tomllib.loads(Path(arguments.file).read_text()))
     except (OSError, ValueError):  # which is told in words, later
-        return False
+        return None
