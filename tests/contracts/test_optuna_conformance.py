@@ -13,8 +13,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from alembic.script import ScriptDirectory
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages._rdb import models
 from optuna.trial import TrialState as OptunaState
 from packaging.specifiers import SpecifierSet
 
@@ -128,6 +130,8 @@ def theirs(ours):
 
 
 def test_the_revision_that_we_write_is_the_one_of_the_installed_optuna():
+    scripts = ScriptDirectory(str(Path(models.__file__).parent / "alembic"))
+    assert optuna_tables.revisions() == tuple(script.revision for script in scripts.walk_revisions())
     assert optuna_tables.revisions()[0] == optuna_tables.REVISION
 
 
