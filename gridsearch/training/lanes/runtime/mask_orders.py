@@ -35,10 +35,11 @@ def lay_out_masks(
         data: the images.
         precision: how the lanes compute.
     """
+    if not dropout.orders:
+        return
     with torch.random.fork_rng(devices=[]):
         alone = lone_layout(model, norm, data, precision)
-        dropout.channels_last = alone == torch.channels_last
-        if dropout.orders and dropout.channels_last:
+        if alone == torch.channels_last:
             own = copy.deepcopy(model).to(memory_format=alone)  # type: ignore[call-overload]
             make = data.batches(norm=norm, dtype=precision.weights, memory_format=alone)
             first = data.train[torch.arange(SAMPLE, device=data.device) % len(data.train)]

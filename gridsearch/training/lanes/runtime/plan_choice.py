@@ -29,6 +29,7 @@ from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.step_plan import plan_network
 from gridsearch.training.lanes.runtime.plan_passes import PlanNetwork
 from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
+from gridsearch.training.model_setup import lone_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ def plan_steps(
     if members[0].settings.augment not in augment.COMPILED:
         return None
     network, storage, precision = passes.network, passes.storage, passes.precision
-    x_BCHW, channels_last = first_images(SAMPLE), network.dropout.channels_last
+    x_BCHW, norm = first_images(SAMPLE), members[0].settings.norm
     try:
         steps = plan_network(
             *(model, x_BCHW, storage),
@@ -101,7 +102,7 @@ def plan_steps(
         if module_is_faster(
             *(planned, steps, storage, model, x_BCHW, precision),
             images=plan.batch,
-            channels_last=channels_last,
+            layout=lambda: lone_layout(model, norm, passes.data, precision),
         ):
             raise NoPlan(f"batches of {plan.batch} images are trained faster without one")
     except Undecided as error:
@@ -127,7 +128,7 @@ def module_is_faster(
     precision: Precision,
     *,
     images: int,
-    channels_last: bool,
+    layout: Callable[[], torch.memory_format],
 ) -> bool:
     """Whether a lone lane's module takes clearly less time for a step than the compiled calls.
 
@@ -139,7 +140,7 @@ def module_is_faster(
         x_BCHW: a few images.
         precision: how it computes.
         images: of a batch.
-        channels_last: the layout of the module's maps.
+        layout: gives that of the module's maps.
     """
     v = vector_numbers(precision.weights)
     by_blocks = any(placed.op.output is Layout.BATCH_INNER for placed in steps.ops)
@@ -151,7 +152,7 @@ def module_is_faster(
     x_BCHW = x_BCHW.repeat(-(-images // len(x_BCHW)), 1, 1, 1)[:images]
 
     def forms() -> dict[str, Callable[[], object]]:
-        module = _module_step(model, x_BCHW, precision, channels_last=channels_last)
+        module = _module_step(model, x_BCHW, precision, layout())
         return {COMPILED: _compiled_step(planned, x_BCHW), MODULE: module}
 
     before = storage.lane_tensors(0)
@@ -166,12 +167,12 @@ def _compiled_step(planned: PlannedSteps, x_BCHW: torch.Tensor) -> Callable[[], 
 
 
 def _module_step(
-    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, *, channels_last: bool
+    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, memory_format: torch.memory_format
 ) -> Callable[[], object]:
     own = copy.deepcopy(model).train()
-    if channels_last:
-        own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    if memory_format == torch.channels_last:
+        own.to(memory_format=memory_format)  # type: ignore[call-overload]
+        x_BCHW = x_BCHW.contiguous(memory_format=memory_format)
 
     def step() -> None:
         own.zero_grad()

@@ -160,13 +160,11 @@ class DropoutState:
         generators: one for each lane, set to the step's stream before each step.
         counter: draws the masks instead, where steps run without the host.
         rates: a rate for all the dropout modules of a lane; None leaves each as the model has it.
-        channels_last: the layout of a lone lane's maps.
         orders: in which order in memory lies what a node of a lone lane's graph reads, and so what is drawn in its
             likeness, by the node's name.
     """
 
     def __init__(self) -> None:
-        self.channels_last = False
         self.orders: Mapping[str, tuple[Order, ...]] = {}
         self.generators: list[torch.Generator] = []
         self.counter: CounterMasks | None = None
