@@ -163,7 +163,7 @@ class Timm(Library):
         if config is None or not config.hf_hub_id:
             raise UsageError(
                 f"model.weights=default: no weights of timm:{network} are on the hub",
-                hint="give a file: model.weights=FILE",
+                hint="give a file, model.weights=FILE; or model.weights=none",
             )
         try:
             return fetched(str(config.hf_hub_id), "model.safetensors")
