@@ -80,9 +80,17 @@ def only_value(codes: torch.Tensor) -> int | None:
 
 def all_values(codes: torch.Tensor) -> list[int]:
     """Return the values that codes are of, in the order of their numbers."""
-    return sorted({value for value in values_of(codes).flatten().tolist() if value >= 0})
+    one = only_value(codes)
+    if one is not None:
+        return [one]
+    found: torch.Tensor = values_of(codes).unique()  # type: ignore[no-untyped-call]
+    return [value for value in found.tolist() if value >= 0]
 
 
 def is_permutation(places: torch.Tensor, count: int) -> bool:
     """Whether places are those of so many numbers, each of them once."""
-    return places.numel() == count and torch.equal(places.flatten().sort().values, torch.arange(count))
+    if places.numel() != count or int(places.max()) >= count:
+        return False
+    seen = torch.zeros(count, dtype=torch.bool)
+    seen[places.flatten()] = True
+    return bool(seen.all())

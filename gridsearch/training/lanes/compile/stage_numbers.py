@@ -80,7 +80,7 @@ def _pair(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> tor
     """Return the codes of two activations' numbers taken together; in the order of the later one, if it is whole."""
     if all(_is_parameter(codes) for codes in (a, b)):
         raise NoPlan("arithmetic of parameters alone")
-    last = max((a, b), key=lambda codes: (_stays(codes), not _is_parameter(codes), _source(codes)))
+    last = max((a, b), key=lambda codes: (r.is_whole(codes), not _is_parameter(codes), _source(codes)))
     other = b if last is a else a
     value, places = r.whole(last)
     theirs = r.in_order_of(other, value, places)
@@ -90,14 +90,6 @@ def _pair(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> tor
 def _source(codes: torch.Tensor) -> int:
     value = only_value(codes)
     return -1 if value is None else value
-
-
-def _stays(codes: torch.Tensor) -> bool:
-    """Whether all of a value's numbers are there, so that it need not be put in order."""
-    value = only_value(codes)
-    return (
-        value is not None and value < PARAMETERS and len(set(codes[0].flatten().tolist())) == codes[0].numel()
-    )
 
 
 def mean(r: StageReader, x: torch.Tensor, dims: tuple[int, ...], *, keeps: bool) -> torch.Tensor:

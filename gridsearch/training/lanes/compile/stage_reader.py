@@ -64,6 +64,9 @@ class StageReader:
         self._image: Shape = ()
         self._dtype = torch.float32
         self._parameters: list[str] = []
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = (
+            None  # what `one` was asked for, and its answer
+        )
         self._known: dict[tuple[bytes, Shape], int] = {}
 
     # The values
@@ -166,7 +169,9 @@ class StageReader:
         """
         if not isinstance(codes, torch.Tensor):
             raise NoPlan("an operation of what is no activation")
-        return one_image(codes, SAMPLE)
+        if self._last is None or self._last[0] is not codes:
+            self._last = codes, one_image(codes, SAMPLE)
+        return self._last[1]
 
     def maps(self, codes: Any) -> int:
         """Return maps [C, H, W] as a value in this order; [C, W] are maps of one row.
@@ -195,13 +200,21 @@ class StageReader:
     def whole(self, codes: Any) -> tuple[int, torch.Tensor]:
         """Return a value all of whose numbers are those of an activation, each once, and their places in it."""
         first = self.one(codes)
-        value, places = only_value(first), places_of(first)
-        if value is not None and value < PARAMETERS and is_permutation(places, numbers(self.shape(value))):
-            return value, places
+        value = only_value(first)
+        if value is not None and self.is_whole(codes):
+            return value, places_of(first)
         if first.dim() == _MAP:
             return self.maps(codes), _map_places(tuple(first.shape))
         value, _ = self.rows(codes)
         return value, torch.arange(first.numel()).view(first.shape)
+
+    def is_whole(self, codes: torch.Tensor) -> bool:
+        """Whether an activation has each number of one value once."""
+        first = self.one(codes)
+        value = only_value(first)
+        if value is None or value >= PARAMETERS:
+            return False
+        return is_permutation(places_of(first), numbers(self.shape(value)))
 
     def rows(self, codes: Any) -> tuple[int, torch.Tensor]:
         """Return an activation whose last dimension are D channels, as maps [D, 1, R], with each one's row there [...].
@@ -227,8 +240,9 @@ class StageReader:
 
     def in_order_of(self, codes: torch.Tensor, value: int, places: torch.Tensor) -> int:
         """Return an activation as a value in the order of another one, whose numbers have these places."""
-        first = self.one(codes)
-        return self.value(first.flatten()[places.flatten().argsort()], self.shape(value))
+        wanted = torch.empty(places.numel(), dtype=torch.int64)
+        wanted[places.flatten()] = self.one(codes).flatten()
+        return self.value(wanted, self.shape(value))
 
     def value(self, wanted: torch.Tensor, shape: Shape) -> int:
         """Return a value whose numbers [pixels, channels] are of these codes: one that is there, or a new one.
