@@ -263,6 +263,11 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live = 0
         self._known = {tensor.untyped_storage()._cdata for tensor in there}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that nothing is compiled here: else torch imports its compiler, 80 MB that no run takes."""
+        return False
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
