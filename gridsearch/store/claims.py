@@ -63,12 +63,16 @@ def claim(
     if not taken:
         return {pack: [] for pack in packs}
     if len(packs) > 1:
-        pairs = [{"of_trial": trial, "in_pack": pack_of[trial]} for trial in taken]
-        connection.execute(_SET_PACK, pairs)
+        set_packs(connection, {trial: pack_of[trial] for trial in taken})
     optuna_trials.set_states(connection, [row.optuna_id for row in taken.values()], TrialState.RUNNING)
     names = _shown_names(connection, {row.study_id for row in taken.values()})
     trials = {trial: as_trial(row, names[row.study_id]) for trial, row in taken.items()}
     return {pack: [trials[i] for i in dict.fromkeys(ids) if i in trials] for pack, ids in packs.items()}
+
+
+def set_packs(connection: Connection, packs: Mapping[int, str]) -> None:
+    """Note in which packs trials train, by their ledger ids."""
+    connection.execute(_SET_PACK, [{"of_trial": trial, "in_pack": pack} for trial, pack in packs.items()])
 
 
 _SET_PACK = update(_t).where(_t.c.id == bindparam("of_trial")).values(pack=bindparam("in_pack"))

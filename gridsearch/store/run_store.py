@@ -324,6 +324,11 @@ class RunStore(Store):
                 self._keep(SpoolRecord(call="unclaim", study=self._uid, claims=asked, name=pack))
             return nothing
 
+    def move_claims(self, packs: Mapping[int, str]) -> None:
+        """Note in which packs trials train, see `Store.move_claims`; not while the store is away."""
+        move = super().move_claims
+        self._read(lambda: move(packs), None)
+
     def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
         """Extend the leases, see `Store.heartbeat`."""
         renew = super().heartbeat

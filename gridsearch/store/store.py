@@ -150,6 +150,16 @@ class Store(StudyStore):
         return taken
 
     @retried
+    def move_claims(self, packs: Mapping[int, str]) -> None:
+        """Note that trials train in other packs than those for which they were claimed.
+
+        Args:
+            packs: ids of packs by the ledger ids of the trials; at least one.
+        """
+        with self._writing() as connection:
+            claims.set_packs(connection, packs)
+
+    @retried
     def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
         """Extend the leases of all that an owner holds; return the trials lost since the last call."""
         with self._lock:

@@ -53,6 +53,7 @@ class HeldTrials:
         self._publisher = publisher
         self._by_trial: dict[int, Claim] = {}
         self._by_pack: dict[str, dict[int, Claim]] = {}
+        self._moved: dict[int, str] = {}
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -105,8 +106,21 @@ class HeldTrials:
     def move(self, trials: Iterable[int], pack: str) -> None:
         """Let trials that were claimed, by their ledger ids, train in another pack than was thought."""
         for trial in trials:
-            moved = Claim(self._forget(trial).trial, pack)
-            self._by_trial[trial] = self._by_pack.setdefault(pack, {})[trial] = moved
+            claim = self._forget(trial)
+            if claim.pack != pack:
+                self._moved[trial] = pack
+            self._by_trial[trial] = self._by_pack.setdefault(pack, {})[trial] = Claim(claim.trial, pack)
+
+    @property
+    def any_moved(self) -> bool:
+        """Whether trials have moved to other packs since `write_moves`."""
+        return bool(self._moved)
+
+    def write_moves(self) -> None:
+        """Let the store know to which packs trials have moved."""
+        if self._moved:
+            moved, self._moved = self._moved, {}
+            self._run.store.move_claims(moved)
 
     def _make_scratch(self, trial: Trial) -> str:
         return str(self._run.store.home.make_scratch(self._run.study, trial.number, trial.attempt))

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Ended: TypeAlias = TrialFinished | TrialFailed
 
 _FLUSH_SECONDS = 1.0
-"""Epochs wait that long for others to share a transaction: short epochs would else cost a commit each.  Weights that
-are needed no longer wait likewise."""
+"""Epochs wait that long for others to share a transaction: short epochs would else cost a commit each.  What has no
+hurry waits likewise: weights that are needed no longer, and in which packs trials train."""
 
 _RESULT_SECONDS = 0.1
 """There is so much time between two transactions with results: one that comes alone is written at once, those of
@@ -69,7 +69,7 @@ class Recorder:
         self._last_results = float("-inf")
         self._weights = run.store.kept_weights(run.study)
         self._needless: list[int] = []
-        self._last_dropped = float("-inf")
+        self._last_tidied = float("-inf")
         self._undrawn: list[tuple[Trial, TrialFinished]] = []
 
     # Epochs and logs
@@ -108,8 +108,9 @@ class Recorder:
             self._draw(*self._undrawn.pop(0))
         if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
             self.flush()
-        if self._needless and time.monotonic() - self._last_dropped > _FLUSH_SECONDS:
-            self._drop_weights()
+        wanted = self._needless or self._held.any_moved
+        if wanted and time.monotonic() - self._last_tidied > _FLUSH_SECONDS:
+            self._tidy()
 
     def flush(self) -> None:
         """Write all that came in, of all lanes, in one transaction.
@@ -123,7 +124,7 @@ class Recorder:
             epochs, self._epochs = self._epochs, []
             if not self._store.record_epochs(epochs):
                 self._run.require_study()
-        self._drop_weights()
+        self._tidy()
 
     # Results
 
@@ -206,9 +207,10 @@ class Recorder:
         self._needless += gone
         return all(accepted)
 
-    def _drop_weights(self) -> None:
-        """Remove the weights of trials that are not among the best any more."""
-        self._last_dropped = time.monotonic()
+    def _tidy(self) -> None:
+        """Write in which packs trials train, and remove the weights of those that are not among the best any more."""
+        self._last_tidied = time.monotonic()
+        self._held.write_moves()
         needless, self._needless = self._needless, []
         self._store.drop_weights(self._run.study, needless)
 
