@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from gridsearch.zoo.datasets import shared_images
+from tests.end_to_end.held_workers import workers_of
 
 GRID = (
     *("--dataset", "digits", "--model", "cnn3", "--set", "epochs=1", "batch=64", "--subset", "128"),
@@ -28,7 +29,7 @@ def peak_of_workers(*words: str) -> float:
     peaks: dict[int, float] = {}
     while program.poll() is None:
         try:
-            for worker in psutil.Process(program.pid).children(recursive=True):
+            for worker in workers_of(program):  # and not the process that forks them
                 status = Path(f"/proc/{worker.pid}/status").read_text().splitlines()
                 peaks[worker.pid] = next(int(s.split()[1]) / 1024 * 1.048576 for s in status if "VmHWM" in s)
         except (psutil.Error, OSError, StopIteration):
