@@ -8,7 +8,9 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+from gridsearch import files
 from gridsearch.checkpoints import Damaged, checkpoints_in, facts_of
+from gridsearch.store import spool
 
 
 def ask(home: Path, query: str) -> list[tuple]:
@@ -50,6 +52,12 @@ def results(home: Path) -> dict[str, list[tuple]]:
     }
 
 
+def results_that_wait(home: Path) -> list[tuple[int, int]]:
+    """Return (ledger id, attempt) of the trials whose results a run could not write: the next takes these in."""
+    records = [spool.read(path) for _, paths in spool.left_behind([home / files.SPOOL]) for path in paths]
+    return [(event.trial, event.attempt) for record in records if record for event in record.ended]
+
+
 def going_on_from(home: Path) -> dict[int, int]:
     """Return from which epoch each trial that has not ended must go on at least, by its number, as its checkpoints say.
 
@@ -60,7 +68,11 @@ def going_on_from(home: Path) -> dict[int, int]:
     if not (home / "digits" / "trials").exists():
         return {}
     not_ended = set(
-        as_rolled_back(home, "select number from gridsearch_trials where state in ('waiting', 'running')")
+        as_rolled_back(
+            home,
+            "select number from gridsearch_trials where state in ('waiting', 'running') "
+            f"and (id, attempt) not in (values {', '.join(['(-1, -1)', *map(str, results_that_wait(home))])})",
+        )
     )
     for folder in (home / "digits" / "trials").glob("*/*"):
         if int(folder.parent.name) not in not_ended:

@@ -209,7 +209,7 @@ def test_a_terminal_shows_a_live_picture(home, tmp_path):
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     env.pop("NO_COLOR")
-    words = ("run", *DIGITS, "--grid", "lr=.1,.01,.001", "batch=16,32", "--epochs", "30")
+    words = ("run", *DIGITS, "--grid", "lr=.1,.01,.001", "batch=16,32", "--epochs", "300")
     process = subprocess.Popen(
         [sys.executable, "-m", "gridsearch", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env
     )
@@ -226,7 +226,7 @@ def test_a_terminal_shows_a_live_picture(home, tmp_path):
     os.close(ours)
     assert process.wait() == 0
     text = shown.decode(errors="replace")
-    for part in ("best so far", " left", "/30", "w0", "w1", "running", "\x1b["):
+    for part in ("best so far", " left", "/300", "w0", "w1", "running", "\x1b["):
         assert part in text, part
     assert "is best" in text.rpartition("best so far")[2], "the picture has gone and the ranking stays"
 
