@@ -26,7 +26,7 @@ def child(first: int, count: int) -> None:
     """Go through some cases and print a line for each before and after."""
     import torch
 
-    from tests.training import random_plans
+    from tests.training import held_plans, random_plans
 
     faulthandler.enable()
     faulthandler.dump_traceback_later(_SECONDS, exit=True)
@@ -35,7 +35,7 @@ def child(first: int, count: int) -> None:
         faulthandler.dump_traceback_later(_SECONDS, exit=True)
         began, case = time.perf_counter(), random_plans.draw(number)
         try:
-            said = random_plans.hold(case)
+            said = held_plans.hold(case)
         except AssertionError as error:
             said = f"wrong: {error}"
         except Exception:

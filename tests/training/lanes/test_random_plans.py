@@ -11,7 +11,8 @@ import os
 import pytest
 
 from gridsearch.training.kernels import find_compiler
-from tests.training.random_plans import draw, hold
+from tests.training.held_plans import hold
+from tests.training.random_plans import draw
 
 SOME = (1, 6, 7, 8, 13, 18, 24, 28)
 NUMBERS = range(int(os.environ["GRIDSEARCH_PLANS"])) if "GRIDSEARCH_PLANS" in os.environ else SOME
