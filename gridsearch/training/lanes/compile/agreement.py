@@ -164,40 +164,13 @@ def check_same(
         Undecided: these change so much that nothing can be said.
         Disagrees: they differ.
     """
-    lanes = range(storage.lanes)
-    before = [storage.lane_tensors(slot) for slot in lanes]
-
-    def computed(
-        network: PassNetwork, way: Precision, x_BCHW: torch.Tensor, digits: torch.Generator | None = None
-    ) -> list[torch.Tensor]:
-        if digits is not None:
-            x_BCHW = x_BCHW + _last_digits(x_BCHW, digits)
-            storage.flat.add_(_last_digits(storage.flat, digits))
-        network.dropout.generators = [
-            torch.Generator().manual_seed(seeds.stream(slot, "trial")) for slot in lanes
-        ]
-        gradients = torch.empty_like(storage.flat)
-        try:
-            with way.forward():
-                forward = network.forward_pass(x_BCHW.clone(), Form.SHARED)
-            forward.gradients(2 * forward.logits.float().to(gradients.dtype), gradients)
-            moved = [t.detach().clone() for t in storage.untrained()]
-            with way.forward():
-                logits = network(x_BCHW.clone(), Form.SHARED, training=False)
-        finally:
-            for slot, weights in enumerate(before):
-                storage.load_lane_tensors(slot, weights)
-        found = [forward.logits, *storage.split(gradients).values(), *moved, logits]
-        return [tensor.detach().clone() for tensor in found]
 
     def compare(x_BCHW: torch.Tensor) -> list[Pair]:
-        found, exact = (
-            computed(ours, precision, x_BCHW),
-            computed(theirs, precision.unrounded, x_BCHW),
-        )
+        found = _computed(ours, storage, x_BCHW, precision)
+        exact = _computed(theirs, storage, x_BCHW, precision.unrounded)
         pairs = list(zip(found, exact, strict=True))
         if precision.rounds:
-            rounded = computed(theirs, precision, x_BCHW)
+            rounded = _computed(theirs, storage, x_BCHW, precision)
             _compare_rounding(list(zip(found, rounded, strict=True)), exact)
         return pairs
 
@@ -213,8 +186,47 @@ def check_same(
         pairs = compare(images)
         if not precision.rounds:
             drawing = torch.Generator().manual_seed(0)
-            nudged = [computed(theirs, precision, images, drawing) for _ in range(_NUDGES)]
+            nudged = [_computed(theirs, storage, images, precision, drawing) for _ in range(_NUDGES)]
             _compare_nudged(pairs, nudged, limit)
+
+
+def _computed(
+    network: PassNetwork,
+    storage: Storage,
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    digits: torch.Generator | None = None,
+) -> list[torch.Tensor]:
+    """Return what a network computes in training and in evaluation; the lanes' tensors are afterwards as they were.
+
+    Args:
+        network: of the lanes.
+        storage: their weights.
+        x_BCHW: images.
+        precision: how it computes.
+        digits: draws other last digits of images and weights; None for none.
+    """
+    lanes = range(storage.lanes)
+    before = [storage.lane_tensors(slot) for slot in lanes]
+    if digits is not None:
+        x_BCHW = x_BCHW + _last_digits(x_BCHW, digits)
+        storage.flat.add_(_last_digits(storage.flat, digits))
+    network.dropout.generators = [
+        torch.Generator().manual_seed(seeds.stream(slot, "trial")) for slot in lanes
+    ]
+    gradients = torch.empty_like(storage.flat)
+    try:
+        with precision.forward():
+            forward = network.forward_pass(x_BCHW.clone(), Form.SHARED)
+        forward.gradients(2 * forward.logits.float().to(gradients.dtype), gradients)
+        moved = [t.detach().clone() for t in storage.untrained()]
+        with precision.forward():
+            logits = network(x_BCHW.clone(), Form.SHARED, training=False)
+    finally:
+        for slot, weights in enumerate(before):
+            storage.load_lane_tensors(slot, weights)
+    found = [forward.logits, *storage.split(gradients).values(), *moved, logits]
+    return [tensor.detach().clone() for tensor in found]
 
 
 def _last_digits(values: torch.Tensor, drawing: torch.Generator) -> torch.Tensor:
