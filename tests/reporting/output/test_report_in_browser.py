@@ -133,7 +133,7 @@ def test_a_link_to_a_trial_shows_its_row_even_when_filtered_away(open_page):
     page.locator("input[data-for=trials]").fill("nonsense")
     page.locator("#points tbody tr a").first.click()
     target = page.evaluate("location.hash")
-    assert page.locator(target).is_visible()
+    page.locator(target).wait_for()
     assert page.locator("input[data-for=trials]").input_value() == "nonsense", "the filter stays"
 
 
@@ -227,10 +227,11 @@ def test_a_link_to_a_trial_that_was_not_drawn_yet_shows_it(open_page, long_repor
     page.locator("#points tbody tr a").first.click()
     target = page.evaluate("location.hash")
     assert int(target.removeprefix("#trial-")) > 1000
-    assert page.locator(f"{target}.mark").is_visible()
+    page.locator(f"{target}.mark").wait_for()
     assert page.locator(".trial h3").inner_text() == f"Trial {target.removeprefix('#trial-')}"
     assert page.locator("#trials tbody tr").count() == 201, "on top of those that are drawn"
     page.locator("#trials tbody a").nth(5).click()
+    page.locator(target).wait_for(state="detached")
     assert page.locator("#trials tbody tr").count() == 200
 
 
