@@ -133,6 +133,8 @@ def cli(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # What loads torch for the workers starts where they are needed: words that are refused would start it for nothing.
     monkeypatch.setattr(early_start, "load_early", lambda _: None)
+    # `serve` steps back for those who train; this process would never come forward again, nor what it starts.
+    monkeypatch.setattr(os, "nice", lambda _: 0)
 
     def run(*words: str) -> Result:
         capsys.readouterr()
