@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,7 +25,7 @@ class Run:
 
 
 class _Watch(threading.Thread):
-    """Watches the resident memory of a process's workers."""
+    """Watches the peaks of the resident memory of a process's workers."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -35,10 +36,18 @@ class _Watch(threading.Thread):
         while self._process.is_running():
             try:
                 for child in self._process.children(recursive=True):
-                    self.most = max(self.most, child.memory_info().rss / 1e6)
-            except psutil.Error:
+                    self.most = max(self.most, _peak(child))
+            except (psutil.Error, OSError):
                 pass
             time.sleep(0.2)
+
+
+def _peak(process: psutil.Process) -> float:
+    """Return the most megabytes that a process has had: where the kernel does not count them, what it has now."""
+    if not sys.platform.startswith("linux"):
+        return float(process.memory_info().rss / 1e6)
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:"))
 
 
 def run(*words: str, home: str) -> Run:
