@@ -3,13 +3,14 @@
 import subprocess
 import sys
 
-from tests.benchmarks import checkpoints, figure, growth, peers, plan, readme, report, service
+from tests.benchmarks import checkpoints, figure, growth, peers, plan, readme, report, service, worker_memory
 
 service.main()
 readme.main()
 report.main([])
 growth.main([])
 plan.main([])
+worker_memory.main()
 checkpoints.main([])
 # a process of its own: how it takes memory is settled when it starts
 subprocess.run([sys.executable, "-m", "tests.benchmarks.lanes"], check=True)
