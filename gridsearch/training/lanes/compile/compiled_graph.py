@@ -150,6 +150,7 @@ class CompiledGraph:
         self._backward_rules: list[tuple[Differentiable, tuple[bool, ...]] | None] = []
         self._leaves: dict[int, str] = {}
         self._slots = 1
+        self._constants: set[int] = set()
         self.result = 0
 
     def add(self, function: Callable[..., Any], *arguments: object) -> int:
@@ -159,10 +160,15 @@ class CompiledGraph:
         self._slots += 1
         return self._slots - 1
 
+    def mark_constant(self, value: Value) -> None:
+        """Note that a value has no gradient with respect to what it is made of."""
+        self._constants.add(value.slot)
+
     def cut(self, count: int) -> None:
         """Keep the first so many instructions alone."""
         del self.instructions[count:]
         self._slots = count + 1
+        self._constants = {slot for slot in self._constants if slot <= count}
 
     def close(self, result: Value) -> None:
         """Set the result; values are freed after their last use."""
@@ -195,8 +201,8 @@ class CompiledGraph:
                 self._backward_rules.append(None)
                 continue
             needs_grad = tuple(is_slot and requires_grad[content] for is_slot, content in operands)
-            requires_grad[output] = any(needs_grad)
-            if not any(needs_grad):
+            requires_grad[output] = any(needs_grad) and output not in self._constants
+            if not requires_grad[output]:
                 self._backward_rules.append(None)
                 continue
             rule: Differentiable = (

@@ -101,7 +101,7 @@ class GraphBuilder:
         """Return one lane's shape of a node's result."""
         found = self.found.shapes[node]
         if not isinstance(found, tuple):
-            raise NotStackable(f"{node_name(node)} gives no tensor")
+            raise NotStackable(f"{node_name(node, self.model)} gives no tensor")
         return found
 
     def is_images(self, value: Value) -> bool:
@@ -136,6 +136,8 @@ class GraphBuilder:
         return bool(self._readers) and all(self._readers)
 
 
-def node_name(node: fx.Node) -> str:
-    """Return what a node of a traced graph calls, as a user knows it."""
+def node_name(node: fx.Node, model: nn.Module) -> str:
+    """Return what a node of a model's graph calls, as a user knows it."""
+    if node.op == "call_module":
+        return type(model.get_submodule(str(node.target))).__name__
     return f"{getattr(node.target, '__name__', node.target)}"

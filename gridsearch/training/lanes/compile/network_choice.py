@@ -107,6 +107,8 @@ def _why_not(error: Exception, otherwise: str = "its stacked form does not run: 
 
 
 def _line(error: Exception) -> str:
+    if "random operation" in said(error):  # its own words advise on what a user cannot reach
+        return "it draws random numbers"
     return " ".join(said(error).split())[:120]
 
 

@@ -57,6 +57,8 @@ def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -
                 values[node] = _result(g, node, values)
             if isinstance(found := values.get(node), Value):
                 g.names[found.slot] = node.name
+                if node in g.found.constants:
+                    g.graph.mark_constant(found)
     finally:
         g.model.train()
     return g.graph
@@ -92,7 +94,7 @@ def _result(g: GraphBuilder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     args, kwargs = _resolve(node.args, values), _resolve(node.kwargs, values)
     if _counts(node, g.model):
         return g.emit(Form.STACKED, args[0].shape, lambda t: t.add_(args[1]), args[0])
-    check_in_place(node, g.model)
+    check_in_place(node, g.model, g.found.places)
     if not any_values((args, kwargs)):
         return any_rule(g, node, args, kwargs)
     return apply_rule(g, node, args, kwargs)

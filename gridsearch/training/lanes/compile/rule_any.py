@@ -2,8 +2,8 @@
 
 One unknown operation so does not condemn a network: the others stay stacked layers.  A pure operation is vectorized
 by `torch.func.vmap`.  One that draws random numbers is called lane by lane, each time with the lane's own generator
-in the place of torch's, so that it draws what it would draw for that lane alone.  What changes its arguments (a
-method in place works on a copy, where nobody else reads them), or draws where no generator can be, has no such form.
+in the place of torch's, so that it draws what it would draw for that lane alone.  What changes its first argument in
+place works on a copy; what changes others, or draws where no generator can be, has no such form.
 
 Shapes: K lanes.
 """
@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from gridsearch.training.lanes.compile.graph_builder import node_name
+from gridsearch.training.lanes.compile.in_place import changes_first
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Parts, TrainsAlone, Value
 from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require
 from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainResult
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
 
     from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 
-_CHANGES = frozenset(
-    getattr(operator, name)
-    for name in dir(operator)
-    if name in ("setitem", "delitem") or (name.startswith("i") and f"__{name}__" in dir(operator))
-) - {operator.invert, operator.inv, operator.index}
-"""Operators that change their first argument."""
-
 
 def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Rewrite a node as its own operation.
@@ -48,9 +42,9 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
         NotStackable: it changes its arguments, or its results are no tensors.
         TrainsAlone: it draws random numbers that no lane could draw alone.
     """
-    name = node_name(node)
-    changes = node in g.found.changes and not _in_place_method(node)
-    if changes or node.target in _CHANGES or kwargs.get("inplace") or kwargs.get("out") is not None:
+    name = node_name(node, g.model)
+    in_place = changes_first(node, g.model)
+    if (node in g.found.changes and not in_place) or kwargs.get("out") is not None:
         raise NotStackable(f"{name} changes its arguments, which has no stacked form")
     draws = node in g.found.draws
     if draws and not g.training:
@@ -58,6 +52,9 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     if draws and not g.host_streams:
         raise TrainsAlone(f"its forward draws random numbers of its own ({name})")
     function, weights = _operation(g, node)
+    if in_place and isinstance(args[0], Value) and args[0].form is not Form.PLAIN:
+        function = _on_a_copy(function)
+        args = [g.to(args[0], Form.STACKED), *args[1:]]  # the others may have a lane's part each
     leaves, spec = pytree.tree_flatten((weights, list(args), kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Value)]
     read = [n.name for n in node.all_input_nodes]
@@ -91,27 +88,32 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
         )
         return g.emit(Form.STACKED, shape, layer, *values)
 
-    return _results(node, g.found.results[node], emit, draws=draws)
+    return _results(node, name, g.found.results[node], emit, draws=draws)
 
 
 def _results(
-    node: fx.Node, result: Any, emit: Callable[[Callable[[Any], Any], Any], Value], *, draws: bool
+    node: fx.Node,
+    name: str,
+    result: Any,
+    emit: Callable[[Callable[[Any], Any], Any], Value],
+    *,
+    draws: bool,
 ) -> Any:
     """Return a value for each tensor of a node's result."""
     if isinstance(result, torch.Tensor):
         return emit(lambda found: found, tuple(result.shape))
     if not isinstance(result, tuple | list) or not any(isinstance(r, torch.Tensor) for r in result):
-        require(not draws, f"{node_name(node)} draws numbers that are no tensor")
+        require(not draws, f"{name} draws numbers that are no tensor")
         return emit(lambda found: found, None)
     asked = {user: _place(user, result) for user in node.users}
     wanted = sorted({place for user, place in asked.items() if place < 0 or user.users})
-    require(not wanted or wanted[0] >= 0, f"{node_name(node)} gives several tensors at once")
-    require(len(wanted) <= 1 or not draws, f"{node_name(node)} gives several random tensors")
+    require(not wanted or wanted[0] >= 0, f"{name} gives several tensors at once")
+    require(len(wanted) <= 1 or not draws, f"{name} gives several random tensors")
     names = {name: i for i in wanted for name in dir(result) if getattr(result, name, None) is result[i]}
     found = Parts([None] * len(result), names)
     for i in wanted:
         if result[i] is not None:
-            require(isinstance(result[i], torch.Tensor), f"{node_name(node)} gives more than tensors")
+            require(isinstance(result[i], torch.Tensor), f"{name} gives more than tensors")
             found[i] = emit(operator.itemgetter(i), tuple(result[i].shape))
     return found
 
@@ -147,12 +149,10 @@ def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict
 
         return call, {name: g.weight(f"{target}.{name}") for name in names}
     if node.op == "call_method":
-        if _in_place_method(node):  # on what nobody else reads: the rewrite has looked
-            return lambda _, own, *args, **kwargs: getattr(own.clone(), str(target))(*args, **kwargs), {}
         return lambda _, own, *args, **kwargs: getattr(own, str(target))(*args, **kwargs), {}
     return lambda _, *args, **kwargs: target(*args, **kwargs), {}
 
 
-def _in_place_method(node: fx.Node) -> bool:
-    name = str(node.target)
-    return node.op == "call_method" and name.endswith("_") and not name.endswith("__")
+def _on_a_copy(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that leaves its first argument as it is; nobody reads that later, as the rewrite has seen."""
+    return lambda own, first, *args, **kwargs: function(own, first.clone(), *args, **kwargs)

@@ -262,6 +262,7 @@ def binary_rule(function: Callable[..., Any]) -> Rule:
 
     def rule(g: GraphBuilder, node: fx.Node, input: Any, other: Any, **kwargs: Any) -> Value:
         given = [input, other]
+        require(not any(isinstance(one, tuple | list) for one in given), "a sum of shapes")
         kinds = [v for v in given if isinstance(v, Value)]
         if all(v.form is Form.PLAIN for v in kinds):
             return g.emit(Form.PLAIN, (), function, *given)

@@ -5,6 +5,9 @@ question is answered from two small batches of different size: a number that fol
 part of it differs between the two, is the same for every batch.  All other questions (how many images there are,
 what a tensor holds) are refused as before.
 
+Two more things that torch.fx computes while it traces become part of the graph: `x += y` and `x[i] = y`, which change
+a tensor in place, and functions that draw random numbers, also those of a fixed size.
+
 Stands below `tracing`.
 """
 
@@ -14,11 +17,19 @@ import builtins
 import math
 import operator
 from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 from torch.fx.proxy import Attribute, TraceError
+from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
+from torch.utils import _pytree as pytree
+
+from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
+from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OTHER_BATCH = 5
 """Images of the second sample; the first has `SAMPLE`."""
@@ -26,6 +37,11 @@ _OTHER_BATCH = 5
 _SHAPES = ("shape", "ndim", "size", "dim", "ndimension", "numel")
 """Attributes and methods of a tensor that tell of its shape."""
 
+
+_OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
+    function: getattr(operator, f"__{name[3:]}") for name, function in IN_PLACE_OPERATORS.items()
+}
+"""What an operator in place is out of place."""
 
 _MAKERS: tuple[Callable[..., Any], ...] = (
     torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.randperm,
@@ -55,6 +71,34 @@ class _Known:
     def __getattr__(self, name: str) -> Any:
         return _Part(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(value, fx.Proxy):
+            _write_back(value.node, self.node, self.tracer.create_arg(index))
+        self.tracer.create_proxy("call_function", assigned, (self, index, value), {})
+
+
+def _write_back(value: fx.Node, changed: fx.Node, index: Any) -> None:
+    """Let `x[i] += y` change no part of x before it is set: Python calls it `t = x[i]`, `t += y`, `x[i] = t`."""
+    plain: Any = _OUT_OF_PLACE.get(value.target)
+    part = value.args[0] if plain and value.args else None
+    if isinstance(part, fx.Node) and part.target is operator.getitem and part.args == (changed, index):
+        value.target = plain
+
+
+def _changing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method of an operator in place; of a number or a shape it makes another one."""
+
+    def method(self: _Known, other: Any) -> Any:
+        if _is_size(self.node):
+            return NotImplemented
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _name, _operator in IN_PLACE_OPERATORS.items():
+    setattr(_Known, _name, _changing(_operator))
+
 
 class _Proxy(_Known, fx.Proxy):
     """What stands for a tensor or a size while a model is traced."""
@@ -62,6 +106,27 @@ class _Proxy(_Known, fx.Proxy):
 
 class _Part(_Known, Attribute):
     """An attribute of it, or a method."""
+
+
+class _Drawing(TorchFunctionMode):
+    """Makes nodes of functions that draw random numbers, where no proxy is among their arguments."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        leaves = pytree.tree_leaves((args, kwargs))
+        if self._tracer.computes or any(isinstance(leaf, fx.Proxy) for leaf in leaves):
+            return func(*args, **kwargs)
+        state = torch.get_rng_state()
+        changes = _is_method_in_place(func) and isinstance(args[0], torch.Tensor)
+        result = func(args[0].clone(), *args[1:], **kwargs) if changes else func(*args, **kwargs)
+        if not torch.equal(state, torch.get_rng_state()):
+            torch.set_rng_state(state)
+            return self._tracer.drawn(func, args, kwargs, changes=changes)
+        return func(*args, **kwargs) if changes else result
 
 
 class Tracer(fx.Tracer):
@@ -80,7 +145,40 @@ class Tracer(fx.Tracer):
         self._autowrap_search.append(torch)
         self._sample = x_BCHW
         self._values: dict[fx.Node, tuple[Any, Any]] = {}
-        self._computes = False
+        self._draws: set[fx.Node] = set()
+        self._redrawn: dict[int, tuple[torch.Tensor, fx.Proxy]] = {}
+        self.computes = False
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Trace a model."""
+        with _Drawing(self):
+            return super().trace(root, concrete_args)
+
+    def drawn(self, func: Any, args: Any, kwargs: Any, *, changes: bool) -> fx.Proxy:
+        """Return what stands for random numbers.
+
+        Args:
+            func: draws them.
+            args: without a proxy.
+            kwargs: likewise.
+            changes: whether it fills its first argument with them.
+        """
+        if not changes:
+            kind = "call_method" if is_tensor_method_or_property(func) else "call_function"
+            return self.create_proxy(kind, func.__name__ if kind == "call_method" else func, args, kwargs)
+        filled: torch.Tensor = args[0]
+        like = {"dtype": filled.dtype, "device": filled.device}
+        sides = tuple(filled.shape), filled.stride()
+        empty = self.create_proxy("call_function", torch.empty_strided, sides, like)
+        result = self.create_proxy("call_method", func.__name__, (empty, *args[1:]), kwargs)
+        self._redrawn[id(filled)] = filled, result
+        return result
+
+    def create_arg(self, a: Any) -> Any:
+        """Return what stands for an argument: of a tensor that was filled with random numbers, these."""
+        if isinstance(a, torch.Tensor) and id(a) in self._redrawn:
+            a = self._redrawn[id(a)][1]
+        return super().create_arg(a)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         """Whether a module stays one node."""
@@ -89,11 +187,11 @@ class Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """Trace a call of a module, unless it is one that computes a sample's value."""
-        return forward(*args, **kwargs) if self._computes else super().call_module(m, forward, args, kwargs)
+        return forward(*args, **kwargs) if self.computes else super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return what stands for a module's attribute, likewise."""
-        return attr_val if self._computes else super().getattr(attr, attr_val, parameter_proxy_cache)
+        return attr_val if self.computes else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return what stands for a node's result."""
@@ -103,13 +201,20 @@ class Tracer(fx.Tracer):
         """Return a proxy's truth, where it is known."""
         return bool(self.known(obj.node))
 
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Yield what a shape, or several results, consist of."""
+        return (operator.getitem(obj, i) for i in range(self.known_length(obj.node)))
+
     def known(self, node: fx.Node) -> Any:
         """Return a number that follows from shapes and not from how many images there are.
 
         Raises:
             TraceError: it is none.
+            TrainsAlone: it follows from random numbers.
         """
         if not self._settled(node):
+            if drawn := self._drawn_before(node):
+                raise TrainsAlone(f"its forward decides by numbers that it draws ({drawn})")
             raise TraceError(f"{node.name} depends on the batch, or on what a tensor holds")
         return self._value(node)[0]
 
@@ -151,29 +256,43 @@ class Tracer(fx.Tracer):
             raise TraceError("symbolically traced variables cannot be used as inputs to control flow")
         if wanted not in self._values:
             other = self._sample[:1].expand(_OTHER_BATCH, *self._sample.shape[1:])
-            samples = self._sample, other
+            samples = self._sample.clone(), other.clone()  # which may be changed in place
             state = torch.get_rng_state()
             buffers = {name: b.detach().clone() for name, b in self.root.named_buffers()}
-            self._computes = True
+            self.computes = True
             try:
                 with torch.no_grad():
                     for node in self.graph.nodes:
                         if node not in self._values:
+                            before = torch.get_rng_state()
                             self._values[node] = (
                                 self._run(node, 0, samples[0]),
                                 self._run(node, 1, samples[1]),
                             )
+                            if not torch.equal(before, torch.get_rng_state()):
+                                self._draws.add(node)
                         if node is wanted:
                             break
             except Exception as error:
                 raise TraceError(f"what leads to {wanted.name} does not run") from error
             finally:
-                self._computes = False
+                self.computes = False
                 torch.set_rng_state(state)
                 with torch.no_grad():
                     for name, buffer in self.root.named_buffers():
                         buffer.copy_(buffers[name])
         return self._values[wanted]
+
+    def _drawn_before(self, node: fx.Node) -> str:
+        """Return the name of what drew numbers that a node depends on; "" where nothing did."""
+        waiting, known = [node], {node}
+        while waiting:
+            one = waiting.pop()
+            if one in self._draws:
+                return getattr(one.target, "__name__", str(one.target))
+            waiting += [before for before in one.all_input_nodes if before not in known]
+            known.update(waiting)
+        return ""
 
     def _run(self, node: fx.Node, which: int, x_BCHW: torch.Tensor) -> Any:
         def value(content: Any) -> Any:
@@ -196,6 +315,19 @@ def _asks_shape(node: fx.Node) -> bool:
     if node.op == "call_method":
         return node.target in _SHAPES
     return node.target is getattr and node.args[1] in _SHAPES
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a number or a shape, as its name and those of what it is made of say."""
+    if _asks_shape(node) or (node.op == "call_method" and node.target in ("item", "tolist")):
+        return True
+    made = node.op == "call_function" and _is_arithmetic(node.target) and node.all_input_nodes
+    return bool(made) and all(_is_size(one) for one in node.all_input_nodes)
+
+
+def _is_method_in_place(function: Any) -> bool:
+    name = getattr(function, "__name__", "")
+    return is_tensor_method_or_property(function) and name.endswith("_") and not name.endswith("__")
 
 
 def _is_arithmetic(function: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
-from gridsearch.training.lanes.compile.in_place import read_what_was_changed
+from gridsearch.training.lanes.compile.in_place import Place, read_what_was_changed
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import content, generator_states, plain_state
 from gridsearch.training.lanes.compile.tracer import Tracer
@@ -63,6 +63,8 @@ def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: boo
     try:
         with torch.set_grad_enabled(training):  # as it will be
             graph = tracer.trace(model)
+    except TrainsAlone:
+        raise
     except Exception as error:
         raise NotStackable(f"torch.fx cannot trace it: {_one_line(error)}") from error
     finally:
@@ -95,6 +97,8 @@ class Found:
         results: the results themselves, where they are used.
         draws: nodes that drew from torch's generator.
         changes: nodes that changed an argument in place.
+        constants: nodes whose result has no gradient with respect to what they read, as that of a comparison.
+        places: where the results lay in memory.
         orders: the order in memory of what is drawn in the likeness of each result that a node reads, by its name.
     """
 
@@ -102,6 +106,8 @@ class Found:
     results: dict[fx.Node, Any] = field(default_factory=dict)
     draws: set[fx.Node] = field(default_factory=set)
     changes: set[fx.Node] = field(default_factory=set)
+    constants: set[fx.Node] = field(default_factory=set)
+    places: dict[fx.Node, tuple[Place, ...]] = field(default_factory=dict)
     orders: dict[str, tuple[Order, ...]] = field(default_factory=dict)
 
 
@@ -126,7 +132,11 @@ class _Inspector(fx.Interpreter):
         found = self.found
         found.orders[n.name] = tuple(_order(one) for one in given)
         found.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
-        found.results[n] = pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), result)
+        found.results[n] = pytree.tree_map_only(torch.Tensor, lambda t: t.detach().to("meta"), result)
+        found.places[n] = Place.of_all(result)
+        made = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+        if torch.is_grad_enabled() and not any(t.requires_grad for t in made):
+            found.constants.add(n)
         if not torch.equal(state, torch.get_rng_state()):
             found.draws.add(n)
         if [t._version for t in tensors] != versions:
@@ -164,8 +174,8 @@ def inspect(model: nn.Module, traced: Traced, x_BCHW: torch.Tensor) -> Found:
     assert len(x_BCHW) == SAMPLE
     inspector = _Inspector(model, traced)
     try:
-        with torch.no_grad():
-            inspector.run(x_BCHW)
+        with torch.set_grad_enabled(model.training):  # which shows the results that have no gradient
+            inspector.run(x_BCHW.clone())
     except Exception as error:
         raise NotStackable(f"its graph does not run: {_one_line(error)}") from error
     return inspector.found

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.func import vmap
 
+from gridsearch.training.failures import is_out_of_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -27,7 +29,7 @@ def quiet() -> None:
 
 
 class Mapped:
-    """A pure operation, vectorized by `torch.func.vmap`.
+    """A pure operation, vectorized by `torch.func.vmap`; lane by lane where that does not know it.
 
     Args:
         operation: of one lane's tensors.
@@ -37,11 +39,29 @@ class Mapped:
     def __init__(self, operation: Callable[..., torch.Tensor], dims: Dims) -> None:
         quiet()
         self._operation, self._dims = operation, tuple(dims)
+        self._loops = False
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
         """Return [K, ...]."""
-        result: torch.Tensor = vmap(self._operation, in_dims=self._dims, randomness="error")(*arguments)
-        return result
+        if not self._loops:
+            try:
+                result: torch.Tensor = vmap(self._operation, in_dims=self._dims, randomness="error")(
+                    *arguments
+                )
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self._loops = True
+            else:
+                return result
+        lanes = len(arguments[self._dims.index(0)])
+        each = [
+            self._operation(
+                *(a if dim is None else a[lane] for a, dim in zip(arguments, self._dims, strict=True))
+            )
+            for lane in range(lanes)
+        ]
+        return torch.stack(each)
 
 
 class PlainResult:
