@@ -1,6 +1,6 @@
 """From a ranked study, its winner's predictions and the images to the pictures of a report, each in words too.
 
-A picture that cannot be drawn is left out, and a sentence says why.
+A picture that cannot be drawn is left out, and a sentence says why.  The others are drawn by `Pictures`, later.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gridsearch.reporting.ranking.ranking import Ranking
 
 
-def draw(
+def plan(
     data: StudyData,
     ranking: Ranking,
     *,
@@ -42,7 +42,7 @@ def draw(
     images: Callable[[TrialRecord], ImageData] | None = None,
     live: bool = False,
 ) -> Pictures:
-    """Draw all that a study's report shows.
+    """Return all that a study's report shows, to be drawn.
 
     Args:
         data: the study, filtered already.
@@ -50,7 +50,7 @@ def draw(
         predictions: the stored validation predictions of a trial by its number, None if there are none.
         images: gives what a trial was trained on, or raises a GridsearchError that says why not; None
             where nobody asks.
-        live: name the figures that the page's script draws, and draw the others alone.
+        live: name the figures that the page's script draws, and have the others alone drawn.
     """
     from gridsearch.reporting.figures import matplotlib_setup
 
@@ -61,13 +61,13 @@ def draw(
     except ArtifactError as error:
         found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
         return found
-    _draw_study(found, data, ranking)
-    _draw_pareto(found, ranking)
+    _add_study(found, data, ranking)
+    _add_pareto(found, ranking)
     if not data.kind.classifies:
         return found
-    _draw_winner(found, data, ranking, predictions)
+    _add_winner(found, data, ranking, predictions)
     if images is not None and ranking.best_trial is not None:
-        _draw_images(found, data, images, ranking.best_trial)
+        _add_images(found, data, images, ranking.best_trial)
     return found
 
 
@@ -85,7 +85,7 @@ def _scripted(data: StudyData, ranking: Ranking) -> frozenset[str]:
     return frozenset(found)
 
 
-def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
+def _add_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
     from gridsearch.reporting.figures.cost import cost_figure
     from gridsearch.reporting.figures.curves import curves_figure
     from gridsearch.reporting.figures.heatmap import heatmap_figures
@@ -132,16 +132,21 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
     )
 
 
-def _draw_pareto(found: Pictures, ranking: Ranking) -> None:
+def _add_pareto(found: Pictures, ranking: Ranking) -> None:
     from gridsearch.reporting.figures.front_figure import pareto_figure
     from gridsearch.reporting.ranking.pareto import front_words
 
     if ranking.pareto is not None:
-        figure = pareto_figure(ranking.pareto, ranking.varying)
-        found.add("pareto", figure, title="Best trade-offs", alt=front_words(ranking.pareto))
+        front = ranking.pareto
+        found.add(
+            "pareto",
+            lambda: pareto_figure(front, ranking.varying),
+            title="Best trade-offs",
+            alt=front_words(front),
+        )
 
 
-def _draw_winner(
+def _add_winner(
     found: Pictures,
     data: StudyData,
     ranking: Ranking,
@@ -175,7 +180,7 @@ def _draw_winner(
         title="Confusion matrix",
         alt=alt,
     )
-    _draw_reliability(found, found.winner)
+    _add_reliability(found, found.winner)
     found.classes = Classes(
         results=per_class(matrix, names),
         balanced_accuracy=balanced_accuracy(matrix),
@@ -184,7 +189,7 @@ def _draw_winner(
     )
 
 
-def _draw_reliability(found: Pictures, winner: Predictions) -> None:
+def _add_reliability(found: Pictures, winner: Predictions) -> None:
     from gridsearch.reporting.figures.reliability_diagram import reliability_figure, reliability_words
     from gridsearch.reporting.stats.reliability import reliability
 
@@ -222,7 +227,7 @@ def _winner_predictions(
     return found, ""
 
 
-def _draw_images(
+def _add_images(
     found: Pictures, data: StudyData, images: Callable[[TrialRecord], ImageData], winner: TrialRecord
 ) -> None:
     from gridsearch.reporting.figures.samples import sample_figure, sample_of
@@ -242,16 +247,18 @@ def _draw_images(
     places = _showable(found.winner, dataset)
     if places is not None:
         chosen = sample_of(labels[places], classes=len(dataset.class_names))
-        figure = sample_figure(
-            [pictures[places[own]] for own in chosen],
-            class_names=dataset.class_names,
-            title=f"A sample of {printable(data.dataset, 60)}",
-        )
+        shown = [pictures[places[own]] for own in chosen]
         names = [printable(n, 30) for n in dataset.class_names]
-        alt = f"A few images of each of {len(chosen)} classes: {listed(names[:20])}."
-        found.add("samples", figure, title="The images", alt=alt)
+        found.add(
+            "samples",
+            lambda: sample_figure(
+                shown, class_names=dataset.class_names, title=f"A sample of {printable(data.dataset, 60)}"
+            ),
+            title="The images",
+            alt=f"A few images of each of {len(chosen)} classes: {listed(names[:20])}.",
+        )
     if found.winner is not None:
-        _draw_mistakes(found, found.winner, pictures, dataset.class_names)
+        _add_mistakes(found, found.winner, pictures, dataset.class_names)
 
 
 def _same_images(winner: Predictions, labels: np.ndarray) -> bool:
@@ -271,10 +278,10 @@ def _showable(winner: Predictions | None, dataset: ImageData) -> np.ndarray | No
     return np.arange(len(dataset.train_labels)) if dataset.test_images is not None else None
 
 
-def _draw_mistakes(
+def _add_mistakes(
     found: Pictures, winner: Predictions, pictures: np.ndarray, class_names: Sequence[str]
 ) -> None:
-    """Draw the images that the winner was surest to get wrong."""
+    """Add the images that the winner was surest to get wrong."""
     from gridsearch.reporting.figures.samples import MOST_MISTAKES, mistakes_figure
 
     mistakes = confident_mistakes(winner, limit=MOST_MISTAKES)
@@ -282,14 +289,19 @@ def _draw_mistakes(
     if places is None or not mistakes:
         return
     wrong = int((~winner.right).sum())
-    figure = mistakes_figure(
-        pictures[[int(places[m.image]) for m in mistakes]],
-        mistakes,
-        class_names=class_names,
-        title="The winner's most confident errors",
-        note=f"Of {plural(wrong, 'mistake')} among {plural(len(places), 'validation image')}.",
+    shown = pictures[[int(places[m.image]) for m in mistakes]]
+    found.add(
+        "mistakes",
+        lambda: mistakes_figure(
+            shown,
+            mistakes,
+            class_names=class_names,
+            title="The winner's most confident errors",
+            note=f"Of {plural(wrong, 'mistake')} among {plural(len(places), 'validation image')}.",
+        ),
+        title="Surest mistakes",
+        alt=_mistakes_alt(mistakes, class_names),
     )
-    found.add("mistakes", figure, title="Surest mistakes", alt=_mistakes_alt(mistakes, class_names))
 
 
 def _mistakes_alt(mistakes: Sequence[Mistake], class_names: Sequence[str]) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import string
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.reporting.figures.dark import with_dark
+from gridsearch.reporting.figures.second_process import SharedTasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from matplotlib.figure import Figure
 
+    from gridsearch.reporting.figures.fonts import Key
     from gridsearch.reporting.stats.predictions import ClassResult, Predictions
 
 STEMS: Final = (
@@ -97,12 +100,32 @@ def _escaped(content: bytes) -> str:
     return content.decode("ascii")
 
 
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """A figure that is to be drawn."""
+
+    stem: str
+    title: str
+    alt: str
+    figure: Callable[[], Figure | None]
+
+    def draw(self) -> tuple[bytes, bytes, Key] | None:
+        """Return the figure as PNG and SVG, and what its numbers stand for; None where there is none."""
+        from gridsearch.reporting.figures.mpl_style import key_of
+        from gridsearch.reporting.figures.rendering import drawing, png_bytes, svg_bytes
+
+        with drawing():
+            made = self.figure()
+            return None if made is None else (png_bytes(made), svg_bytes(made), key_of(made))
+
+
 @dataclass(slots=True)
 class Pictures:
-    """What was drawn: pictures by their files' stem, and sentences on what could not be.
+    """What is drawn of a study: pictures by their files' stem, and sentences on what could not be.
 
     Attributes:
         scripted: the figures that the page's script draws and nothing else shall; None where all are drawn here.
+        by_stem: what was drawn, in the order in which it was added.
         winner: the predictions of the winner, which `classes` is about.
         pixels: the training images [N, C, H, W] that they point into; None where these are not at hand.
     """
@@ -113,29 +136,36 @@ class Pictures:
     classes: Classes | None = None
     winner: Predictions | None = None
     pixels: np.ndarray | None = None
+    _added: list[_Added] = field(default_factory=list)
 
-    def add(
-        self, stem: str, figure: Figure | Callable[[], Figure | None] | None, *, title: str, alt: str
-    ) -> None:
-        """Keep a figure as PNG and SVG; none is none.  What the script draws is named alone where that is enough.
+    def add(self, stem: str, figure: Callable[[], Figure | None], *, title: str, alt: str) -> None:
+        """Have a figure drawn, as PNG and SVG; none is none.  What the script draws is only named where that does.
 
         Args:
             stem: of its files' names.
-            figure: the figure, or what draws it.
+            figure: draws it, perhaps in another process.
             title: above it.
             alt: what it shows, in words.
         """
-        from gridsearch.reporting.figures.mpl_style import key_of
-        from gridsearch.reporting.figures.rendering import drawing, png_bytes, svg_bytes
+        if self.scripted is None or stem in PIXELS:
+            self._added.append(_Added(stem, title, alt, figure))
+        elif stem in self.scripted:
+            self.by_stem[stem] = Picture(title=title, alt=alt, png=b"", svg=b"")
 
-        if self.scripted is not None and stem not in PIXELS:
-            if stem in self.scripted:
-                self.by_stem[stem] = Picture(title=title, alt=alt, png=b"", svg=b"")
-            return
-        with drawing():
-            if callable(figure):
-                figure = figure()
-            if figure is not None:
-                self.by_stem[stem] = Picture(
-                    title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
-                )
+    @contextmanager
+    def drawn_meanwhile(self) -> Iterator[None]:
+        """Draw what was added while something else is done, as far as another core is free, and the rest after it."""
+        added, self._added = self._added, []
+        with closing(SharedTasks([each.draw for each in added])) as tasks:
+            yield
+            for each, drawn in zip(added, tasks.results(), strict=True):
+                if drawn is not None:
+                    png, svg, key = drawn
+                    self.by_stem[each.stem] = Picture(
+                        title=each.title, alt=each.alt, png=png, svg=svg, key=key
+                    )
+
+    def draw(self) -> None:
+        """Draw what was added."""
+        with self.drawn_meanwhile():
+            pass

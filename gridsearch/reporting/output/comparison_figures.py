@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.output.comparison_data import winner_words
@@ -12,23 +13,25 @@ from gridsearch.reporting.words.text import listed, metric_name, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
+
     from gridsearch.reporting.figures.pictures import Pictures
+    from gridsearch.reporting.figures.scale import Scale
     from gridsearch.reporting.ranking.winner_differences import Side
 
 MOST_PAIRS: Final = 5
 
 
-def draw(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[str]]]:
-    """Draw what the page shows; return each winner's commonest mistakes in words."""
+def add(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[str]]]:
+    """Add what the page shows, to be drawn; return each winner's commonest mistakes in words."""
     from gridsearch.reporting.figures.curves import winners_figure
-    from gridsearch.reporting.figures.heatmap import heatmap_figures
     from gridsearch.reporting.figures.scale import common_scale
 
     sides, axes = comparison.sides, varying(comparison.sides)
     names = [printable(s.data.name) for s in sides]
     found.add(
         "curves",
-        winners_figure(
+        lambda: winners_figure(
             [(s.data, s.winner, f"{n}: {winner_words(s, axes)}") for s, n in zip(sides, names, strict=True)]
         ),
         title="Learning curves of the winners",
@@ -37,13 +40,22 @@ def draw(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[st
     one = len({(s.data.metric, s.data.direction) for s in sides}) == 1
     scale = common_scale([s.ranking for s in sides]) if one else None
     for side, name in zip(sides, names, strict=True):
-        for stem, figure in heatmap_figures(side.data, ranking=side.ranking, scale=scale).items():
-            alt = f"{metric_name(side.data.metric).capitalize()} over the grid of {name}."
-            found.add(f"{stem}-{side.data.name}", figure, title=name, alt=alt)
-    return _draw_confusions(found, sides, names)
+        found.add(
+            f"heatmap-{side.data.name}",
+            partial(_heatmap, side, scale),
+            title=name,
+            alt=f"{metric_name(side.data.metric).capitalize()} over the grid of {name}.",
+        )
+    return _add_confusions(found, sides, names)
 
 
-def _draw_confusions(
+def _heatmap(side: Side, scale: Scale | None) -> Figure | None:
+    from gridsearch.reporting.figures.heatmap import heatmap_figures
+
+    return heatmap_figures(side.data, ranking=side.ranking, scale=scale).get("heatmap")
+
+
+def _add_confusions(
     found: Pictures, sides: Sequence[Side], names: Sequence[str]
 ) -> list[tuple[str, Sequence[str]]]:
     from gridsearch.reporting.figures.confusion import confusion_figure, confusions_figure
@@ -59,18 +71,27 @@ def _draw_confusions(
             there.append((name, side, confusion_matrix(stored)))
     alike = len({(m.shape, s.class_names) for _, s, m in there}) == 1
     if alike and len(there) > 1:
-        figure = confusions_figure(
-            [m for _, _, m in there],
-            titles=[f"{n}: trial {s.ranking.best_trial.number}" for n, s, _ in there if s.ranking.best_trial],
-            class_names=there[0][1].class_names,
-            title="Confusion matrices of the winners",
-        )
         alt = f"Confusion matrices of the winners of {listed([n for n, _, _ in there])}: rows true, columns predicted."
-        found.add("confusion", figure, title="Confusion matrices", alt=alt)
+        found.add(
+            "confusion",
+            lambda: confusions_figure(
+                [m for _, _, m in there],
+                titles=[
+                    f"{n}: trial {s.ranking.best_trial.number}" for n, s, _ in there if s.ranking.best_trial
+                ],
+                class_names=there[0][1].class_names,
+                title="Confusion matrices of the winners",
+            ),
+            title="Confusion matrices",
+            alt=alt,
+        )
     else:
         for name, side, matrix in there:
-            figure = confusion_figure(
-                matrix, class_names=side.class_names, title=f"Confusion matrix of the winner of {name}"
+            figure = partial(
+                confusion_figure,
+                matrix,
+                class_names=side.class_names,
+                title=f"Confusion matrix of the winner of {name}",
             )
             alt = f"Confusion matrix of the winner of {name}: rows true, columns predicted."
             found.add(f"confusion-{side.data.name}", figure, title=f"Confusion matrix: {name}", alt=alt)

@@ -10,7 +10,7 @@ from gridsearch import files
 from gridsearch.errors import GridsearchError
 from gridsearch.reporting.figures.pictures import Pictures
 from gridsearch.reporting.output.comparison_data import TRIALS_FILE, drawn_sides, trials_of, winner_words
-from gridsearch.reporting.output.comparison_figures import draw
+from gridsearch.reporting.output.comparison_figures import add
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
@@ -78,9 +78,10 @@ def write_comparison(
     ]
     comparison = compare(sides)
     found = Pictures()
-    mistakes = draw(found, comparison)
-    pixels = None if images is None else _pixels(comparison.sides[0], images)
-    drawn = drawn_sides(comparison.sides, folder=folder, pixels=pixels)
+    mistakes = add(found, comparison)
+    with found.drawn_meanwhile():
+        pixels = None if images is None else _pixels(comparison.sides[0], images)
+        drawn = drawn_sides(comparison.sides, folder=folder, pixels=pixels)
     contents = {files.COMPARISON: json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
     for stem, picture in found.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, garbage
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.gallery import draw
+from gridsearch.reporting.figures.gallery import plan
 from gridsearch.reporting.figures.pictures import PIXELS, STEMS
 from gridsearch.reporting.output.answer_data import Asked, answer_data
 from gridsearch.reporting.output.document import as_lines, report_json
@@ -116,18 +116,20 @@ def write_report(
     if pareto is not None:
         ranking = replace(ranking, pareto=pareto(ranking))
     folder.mkdir(parents=True, exist_ok=True)
-    content = report_json(data, ranking=ranking)
-    contents: dict[str, bytes] = {
-        files.RANKING: ranking_csv(data, ranking=ranking),
-        files.RANKING_JSON: as_lines(content).encode(),
-        files.ALL_TRIALS: trials_csv(data),
-    }
-    pictures = draw(data, ranking, predictions=predictions, images=images)
-    if pictures.winner is not None:
-        contents[files.PER_CLASS] = per_class_csv(pictures.winner, winners_classes(data, ranking))
+    pictures = plan(data, ranking, predictions=predictions, images=images)
+    with pictures.drawn_meanwhile():
+        content = report_json(data, ranking=ranking)
+        contents: dict[str, bytes] = {
+            files.RANKING: ranking_csv(data, ranking=ranking),
+            files.RANKING_JSON: as_lines(content).encode(),
+            files.ALL_TRIALS: trials_csv(data),
+        }
+        if pictures.winner is not None:
+            contents[files.PER_CLASS] = per_class_csv(pictures.winner, winners_classes(data, ranking))
+        drawn = _drawn(data, ranking, predictions, pictures)
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
-    page = _page(data, ranking, predictions, pictures, folder)
+    page = _page(data, ranking, drawn, pictures, folder)
     contents[files.PAGE] = page.encode("utf-8", "replace")  # last: the page never names files yet to come
     _remove_stale(folder, set(contents))
     for name, written in contents.items():
@@ -150,19 +152,22 @@ def _whole(folder: Path) -> Path:
     return folder.parent / files.REPORT / files.PAGE
 
 
-def _page(
+def _drawn(
     data: StudyData,
     ranking: Ranking,
     predictions: Callable[[int], Predictions | None],
     pictures: Pictures,
-    folder: Path,
-) -> str:
-    """Return the page as HTML, with links to the reports of parts, or of the whole study, beside its folder."""
+) -> Drawn:
+    """Return what the page's script draws."""
     by = shown_metrics(data, predictions=predictions)
-    drawn = Drawn.of(
+    return Drawn.of(
         [figure_data(data, ranking, winner=pictures.winner, by=by)],
         _answers(data, ranking, predictions, pictures),
     )
+
+
+def _page(data: StudyData, ranking: Ranking, drawn: Drawn, pictures: Pictures, folder: Path) -> str:
+    """Return the page as HTML, with links to the reports of parts, or of the whole study, beside its folder."""
     return render_page(
         data,
         ranking,
@@ -222,7 +227,8 @@ def live_page(
     ranking = rank(data, predictions=predictions)
     winner = None if ranking.best_trial is None else ranking.best_trial.number
     same = kept is not None and kept.winner == winner
-    pictures = draw(data, ranking, predictions=predictions, images=None if same else images, live=True)
+    pictures = plan(data, ranking, predictions=predictions, images=None if same else images, live=True)
+    pictures.draw()
     by_stem = dict(pictures.by_stem)
     if kept is not None and same:
         by_stem |= kept.images

@@ -93,14 +93,16 @@ def trials_page(
 def _draw(found: Pictures, data: StudyData, ranking: Ranking, shown: Sequence[ShownTrial]) -> None:
     names = data.classes_of(shown[0].trial.settings)
     matrices, titles = [one.matrix for one in shown], [one.title for one in shown]
-    figure = (
-        confusions_figure(matrices, titles=titles, class_names=names)
-        if len(shown) > 1
-        else confusion_figure(matrices[0], class_names=names, title=titles[0])
-    )
     alt = f"Confusion matrices of {listed(titles)}: rows true, columns predicted."
     found.add(
-        "confusion", figure, title="Confusion matrices" if len(shown) > 1 else "Confusion matrix", alt=alt
+        "confusion",
+        lambda: (
+            confusions_figure(matrices, titles=titles, class_names=names)
+            if len(shown) > 1
+            else confusion_figure(matrices[0], class_names=names, title=titles[0])
+        ),
+        title="Confusion matrices" if len(shown) > 1 else "Confusion matrix",
+        alt=alt,
     )
     points = {t.number: p for p in ranking.listed for t in p.trials}
     sides = [
@@ -109,10 +111,11 @@ def _draw(found: Pictures, data: StudyData, ranking: Ranking, shown: Sequence[Sh
     ]
     found.add(
         "curves",
-        winners_figure(sides, title="Learning curves."),
+        lambda: winners_figure(sides, title="Learning curves."),
         title="Learning curves",
         alt=f"Loss and accuracy by epoch of {listed(titles)}.",
     )
+    found.draw()
 
 
 def _name(trial: TrialRecord, data: StudyData) -> str:
