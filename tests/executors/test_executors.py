@@ -448,7 +448,7 @@ def runner_of(nets: Path, tmp_path: Path, model: str) -> subprocess.Popen[str]:
         textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import test_executors as t
+        import worker_nets as t
         from pathlib import Path
         from gridsearch.executors.local import LocalExecutor
         from gridsearch.records import PackStarted
