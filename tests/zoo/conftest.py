@@ -1,4 +1,4 @@
-"""Small real idx files, and a real web server on the loopback, for the tests of the datasets."""
+"""Small real idx files, a folder of images, and a real web server on the loopback, for the tests of the datasets."""
 
 import gzip
 import hashlib
@@ -15,6 +15,7 @@ import pytest
 
 from gridsearch.zoo.datasets.mnist_family import IdxDataset
 from gridsearch.zoo.datasets.pins import PinnedFile
+from tests.zoo.painted import paint
 
 NAMES = (
     "train-images-idx3-ubyte",
@@ -114,3 +115,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     there.closing.set()
     http.shutdown()
     http.server_close()
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes with three images each."""
+    for i in range(3):
+        paint(tmp_path / "pets" / "cat" / f"{i}.png", seed=i)
+        paint(tmp_path / "pets" / "dog" / f"{i}.png", seed=10 + i)
+    return tmp_path / "pets"
