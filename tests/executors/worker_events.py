@@ -1,0 +1,30 @@
+"""What tests of executors wait for, and look for among what workers send."""
+
+from __future__ import annotations
+
+import time
+
+from gridsearch.records import (
+    LogText,
+    TrialFailed,
+    TrialFinished,
+    WorkerDied,
+    WorkerReady,
+)
+
+
+def kinds(events) -> list[type]:
+    return [type(event) for event in events if not isinstance(event, WorkerReady)]
+
+
+def log_before_the_end(events) -> str:
+    """What was logged while the log was open: after its end a trial has none."""
+    end = next(i for i, e in enumerate(events) if isinstance(e, TrialFinished | TrialFailed | WorkerDied))
+    return "".join(e.text for e in events[:end] if isinstance(e, LogText))
+
+
+def poll_until(executor, found, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        executor.poll(0.2)
+        assert time.monotonic() < deadline
