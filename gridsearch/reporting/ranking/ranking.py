@@ -144,19 +144,13 @@ def rank(
     is compared.
     """
     from gridsearch.reporting.ranking.inference import assess  # with scipy, which only a ranking needs
-    from gridsearch.reporting.stats.ensemble import ensembles
 
     if (by_images := _by_images(data)) is not None:
         return _with_incomparable(
             [rank(part, predictions=predictions, known=known) for part in by_images], data
         )
-    groups: dict[str, list[TrialRecord]] = {}
-    for trial in data.trials:
-        groups.setdefault(point_key(trial.settings), []).append(trial)
-    points = _measured([_point(trials, metric=data.metric) for trials in groups.values()])
     sign = -1.0 if data.direction == "minimize" else 1.0
-    points.sort(key=lambda p: (p.tier, 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
-    ranked = _with_ranks(points)
+    ranked = _best_first(data, sign)
     peers = sum(p.mean is not None and p.tier == ranked[0].tier for p in ranked)
     ranked, uncertainty = assess(
         ranked,
@@ -185,6 +179,22 @@ def rank(
     )
     if predictions is None or not data.kind.classifies or data.metric != "val_accuracy":
         return ranking
+    return _with_ensembles(ranking, predictions)
+
+
+def _best_first(data: StudyData, sign: float) -> list[RankedPoint]:
+    """Return the points with their ranks; `sign` is -1 where the lower metric is the better one."""
+    groups: dict[str, list[TrialRecord]] = {}
+    for trial in data.trials:
+        groups.setdefault(point_key(trial.settings), []).append(trial)
+    points = _measured([_point(trials, metric=data.metric) for trials in groups.values()])
+    points.sort(key=lambda p: (p.tier, 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
+    return _with_ranks(points)
+
+
+def _with_ensembles(ranking: Ranking, predictions: Callable[[int], Predictions | None]) -> Ranking:
+    from gridsearch.reporting.stats.ensemble import ensembles
+
     by_number = {p.complete[0].number: p for p in ranking.ranked}
     found = ensembles([*by_number], lambda number: predictions_of(by_number[number], predictions))
     return replace(ranking, ensembles=found)
