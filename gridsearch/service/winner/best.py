@@ -114,11 +114,7 @@ def best(
     watcher = observer or Silent()
     with existing(options.places) as store:
         data = store.study_data(study)
-        if not data.kind.classifies:
-            raise UsageError(
-                f"study {study!r} calls a plain function: there is no network to train again and no test set",
-                hint=f"`{data.again.report()}` shows its best point",
-            )
+        _refuse_functions(data)
         if data.test is not None and not again:
             if dataset is not None or models or objects:
                 watcher.warn(
@@ -149,6 +145,15 @@ def best(
                     return _recorded(store, data, winner, watcher)
                 store.home.publish_best(study, data.test["export"])
             return _test(store, data, winner, catalog, options, device=device, beat=beat, watcher=watcher)
+
+
+def _refuse_functions(data: StudyData) -> None:
+    """A study of a plain function has nothing to refit."""
+    if not data.kind.classifies:
+        raise UsageError(
+            f"study {data.name!r} calls a plain function: there is no network to train again and no test set",
+            hint=f"`{data.again.report()}` shows its best point",
+        )
 
 
 def _test(
