@@ -21,6 +21,11 @@ def executable() -> str | None:
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
+def drawn(page: Any) -> None:
+    """Wait until the page has answered a new size of its window: it draws in the next frame."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 @contextmanager
 def chromium(path: str) -> Iterator[Any]:
     """Start it; Playwright's event loop stays in the thread while it runs."""

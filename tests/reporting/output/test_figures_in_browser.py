@@ -20,6 +20,7 @@ from gridsearch.reporting import (
     write_comparison,
     write_report,
 )
+from tests.browser import drawn
 
 pytestmark = [
     pytest.mark.browser,
@@ -354,6 +355,7 @@ def test_a_comparison_answers_like_the_page_of_one_study(browser, tmp_path, side
         page.get_by_label("Metric of the figures").select_option("val_loss")
         assert "validation loss: " in mark.get_attribute("aria-label")
         page.set_viewport_size({"width": 400, "height": 800})
+        drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
