@@ -67,7 +67,7 @@ def test_a_server_becomes_healthy_and_ends_at_sigterm(cli, name):
             assert time.monotonic() < deadline
             time.sleep(0.5)
         server.terminate()
-        assert server.wait(timeout=15) == 143
+        assert server.wait(timeout=60) == 143
         assert "whoever reaches this address" in server.stderr.read(), "it listens to all and says so"
     finally:
         server.kill()
@@ -122,7 +122,7 @@ def test_a_worker_waits_for_its_first_grid_is_healthy_and_ends_at_sigterm(progra
         assert shown.code == 0
         assert [each["pid"] for each in shown.json["idle"]] == [worker.pid]
         worker.terminate()
-        assert worker.wait(timeout=30) == 143
+        assert worker.wait(timeout=60) == 143
     finally:
         worker.kill()
         worker.wait()

@@ -133,7 +133,7 @@ def kill(process) -> None:
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    psutil.wait_procs(workers, timeout=20)
+    psutil.wait_procs(workers, timeout=60)
 
 
 HALF, RUNNING = (

@@ -64,7 +64,7 @@ def test_the_optuna_dashboard_serves_the_study(study, serve):
     )
     assert len(png) > 100
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=60) == 130
 
 
 def test_tensorboard_serves_a_run_for_each_trial(study, serve):
@@ -88,7 +88,7 @@ def test_tensorboard_serves_a_run_for_each_trial(study, serve):
             )
         assert b"tensorboard" not in refused.value.read(), "no path of this machine"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 143
+    assert process.wait(timeout=60) == 143
 
 
 @pytest.mark.parametrize("command", ["dashboard", "tensorboard"])

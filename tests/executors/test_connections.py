@@ -44,17 +44,17 @@ def test_messages_of_any_size_arrive_whole_and_in_order_both_ways(runner):
     large = os.urandom(3_000_000)
     for message in (b"", b"one", large):
         worker.send(message)
-    assert [runner.heard.get(timeout=20) for _ in range(4)] == [b"hello", b"", b"one", large]
+    assert [runner.heard.get(timeout=60) for _ in range(4)] == [b"hello", b"", b"one", large]
     for message in (large, b"", b"two"):
         runner.peers[0].send(message)
     assert [worker.receive() for _ in range(3)] == [large, b"", b"two"]
     worker.close()
-    assert runner.heard.get(timeout=20) is None
+    assert runner.heard.get(timeout=60) is None
 
 
 def test_the_end_of_the_runner_s_side_is_noticed_once_what_waits_is_sent(runner):
     with closing(connect(at(runner), KEY, b"hello")) as worker:
-        runner.heard.get(timeout=20)
+        runner.heard.get(timeout=60)
         runner.peers[0].send(b"last")
         runner.peers[0].close()
         assert worker.receive() == b"last"
@@ -67,7 +67,7 @@ def test_nobody_takes_part_without_the_key_on_either_side(runner):
         connect(at(runner), b"other" * 8, b"hello")
     assert runner.heard.empty()
     with closing(connect(at(runner), KEY, b"hello")):  # and those who know it are still heard
-        assert runner.heard.get(timeout=20) == b"hello"
+        assert runner.heard.get(timeout=60) == b"hello"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_message_changed_on_its_way_ends_the_connection(runner, change):
             content = message(link, onward if change != "altered" else None)
             if change == "reflected":
                 link.sendall(content)
-                return worker_side.get(timeout=20)
+                return worker_side.get(timeout=60)
             onward.sendall(content if change == "repeated" else content[:-1] + bytes([content[-1] ^ 1]))
             while onward.recv(1 << 16):
                 pass
@@ -127,7 +127,7 @@ def test_a_message_changed_on_its_way_ends_the_connection(runner, change):
         worker_side.put("done")
     else:
         wanted = [b"hello", None] if change == "altered" else [b"hello", b"epoch 3", None]
-        assert [runner.heard.get(timeout=20) for _ in wanted] == wanted
+        assert [runner.heard.get(timeout=60) for _ in wanted] == wanted
     thread.join()
     worker.close()
     between.close()

@@ -242,7 +242,7 @@ def test_a_killed_runner_leaves_no_allocation_and_the_next_run_clears_its_folder
         runner.kill()
         runner.wait()
     until(lambda: not slurm.jobs())
-    assert not psutil.wait_procs(workers, timeout=20)[1]
+    assert not psutil.wait_procs(workers, timeout=60)[1]
     (left,) = (home / ".slurm").iterdir()
     code.with_name("hold").unlink()
     run(home, grid={"x": [1]}, objective=f"{code}:paced", executor="slurm", lease="1s")
