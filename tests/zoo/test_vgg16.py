@@ -29,6 +29,13 @@ def trained(tmp_path_factory):
     return folder, state
 
 
+@pytest.fixture
+def undrawn_weights(monkeypatch):
+    """Leave new weights as they come, where a test looks at none: to draw fifteen million takes a second."""
+    for name in ("kaiming_uniform_", "kaiming_normal_", "uniform_", "normal_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+
+
 def test_at_32x32_vgg16_has_the_parameters_counted_by_hand():
     widths = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
     expected = sum(9 * a * b + b for a, b in zip([3, *widths], widths, strict=False))
@@ -36,6 +43,7 @@ def test_at_32x32_vgg16_has_the_parameters_counted_by_hand():
     assert sum(p.numel() for p in build(device="meta").parameters()) == expected
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 @pytest.mark.parametrize("name", ["vgg.pth", "vgg.safetensors"])
 def test_weights_of_a_file_become_the_features(trained, name):
     folder, state = trained
@@ -44,6 +52,7 @@ def test_weights_of_a_file_become_the_features(trained, name):
         assert torch.equal(tensor, state[f"features.{key}"])
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 def test_a_grey_image_is_taken_as_the_same_image_in_three_colours(trained):
     folder, _ = trained
     grey, colour = (build(in_channels=c, weights=str(folder / "vgg.safetensors")).features for c in (1, 3))
@@ -52,11 +61,13 @@ def test_a_grey_image_is_taken_as_the_same_image_in_three_colours(trained):
         torch.testing.assert_close(grey(x_BCHW), colour(x_BCHW.expand(2, 3, 32, 32)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 def test_frozen_features_do_not_train_and_the_classifier_does(trained):
     model = build(weights=str(trained[0] / "vgg.safetensors"), freeze=True)
     assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"fc1", "out"}
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 def test_published_weights_come_out_of_the_cache_of_torch(trained, tmp_path, monkeypatch):
     folder, state = trained
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
@@ -66,6 +77,7 @@ def test_published_weights_come_out_of_the_cache_of_torch(trained, tmp_path, mon
     assert torch.equal(model.features[28].weight, state["features.28.weight"])
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 def test_weights_that_cannot_be_fetched_are_told_with_the_way_by_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -90,6 +102,7 @@ def test_wrong_options_are_refused_in_one_line(options, problem):
         build(device="meta", **options)
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 @pytest.mark.parametrize("content", [b"", b"no weights", "other tensors", "a list"])
 def test_a_file_without_the_weights_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "x.pth"
@@ -102,6 +115,7 @@ def test_a_file_without_the_weights_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in refusal.value.message
 
 
+@pytest.mark.usefixtures("undrawn_weights")
 def test_two_channels_have_no_pretrained_first_layer(trained):
     with pytest.raises(UsageError, match="trained on 3 channels, the images have 2"):
         build(in_channels=2, weights=str(trained[0] / "vgg.safetensors"))
@@ -118,6 +132,7 @@ def test_what_is_in_a_named_file_belongs_to_the_models_identity(tmp_path):
     assert model.identity({"weights": "imagenet"}) is None
 
 
+@pytest.mark.end_to_end
 def test_a_frozen_vgg16_trains_from_a_file_and_is_resumed_without_naming_it(trained, cli):
     words = ("--dataset", "digits", "--model", "vgg16", "--subset", "60", "--epochs", "1")
     settings = ("--set", f"model.weights={trained[0] / 'vgg.safetensors'}", "model.freeze=true")
