@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STUDY ?= fmnist
 PYTEST_ARGS ?=
 # Test files run side by side; their own processes compute with one thread, as workers do.
-# In the order of their names the slow ones come first: by the number of their tests they would come last.
+# tests/conftest.py puts the slow ones first: by the number of their tests they would come last.
 # One process more than there are cores: many tests wait for servers, browsers and processes of their own.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

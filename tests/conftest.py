@@ -40,6 +40,16 @@ def pytest_collection():
         return (yield)
 
 
+LONG = ("end_to_end", "thorough", "fashion", "browser", "ray", "slurm", "postgresql")
+"""Marks of tests that take long, by the second of a core or by what they wait for."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files of long tests: those of short ones then fill the end, and no core has to wait for one."""
+    long = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_collection_finish():
     """Leave what was imported out of garbage collections: each took half a second, and found nothing of it."""
     gc.freeze()
