@@ -62,7 +62,7 @@ class CallStates:
         self.rows: list[StepEnded] = []
         self.seconds = 0.0
         self._lane = lane
-        self._keeps_results = setup.settled and setup.checkpoint is not None
+        self._keeps_results = setup.settled and setup.checkpoint is not None  # see `WorkerSetup.leaves_files`
         self._pace = Pace(setup.checkpoint)
         self._ended: Ended | None = None
         self._new: tuple[int, float, bytes | str] | None = None

@@ -54,6 +54,11 @@ class WorkerSetup:
         """Whether trials that are left at an epoch's end go on from there."""
         return self.checkpoint is not None and self.takes_state
 
+    @property
+    def leaves_files(self) -> bool:
+        """Whether the worker writes into the scratch folders of its trials: states, or results until a pack's end."""
+        return self.takes_state or (self.settled and self.checkpoint is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequest:

@@ -125,8 +125,7 @@ class Home(HomeCleaning):
 
     def put_up_log(self, study: str, number: int) -> None:
         """Put the log of a trial that ends where all can read it, if the home is in object storage."""
-        path = self.log(study, number)
-        if path.exists():
+        if self.objects is not None and (path := self.log(study, number)).exists():
             self._put_up(path)
 
     def verify(self, source: Path, ref: FileRef, *, moved_to: Path | None = None) -> None:

@@ -111,7 +111,8 @@ def write_results(
             ended.append(_Ended(row, TrialState.FAILED, row.epochs, error=e.message, reason=e.reason))
         else:
             ended.append(_finished(row, e))
-            _move_files(home, row, e.files)
+            if e.files:
+                _move_files(home, row, e.files)
     if ended:
         _write_trials(connection, ended)
         _write_files(connection, [(each.row, ref) for each in ended for ref in each.files])

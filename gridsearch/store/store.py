@@ -293,7 +293,7 @@ class Store(StudyStore):
         by_claim = {(row.id, row.attempt): row for row in rows}
         for e in events:  # hashed before the lock is taken
             row = by_claim.get((e.trial, e.attempt))
-            if row is not None and isinstance(e, TrialFinished):
+            if row is not None and isinstance(e, TrialFinished) and e.files:
                 scratch = self.home.scratch(row.study, row.number, row.attempt)
                 for ref in e.files:
                     place = self.home.trial_file(row.study, row.number, ref.name)

@@ -238,6 +238,24 @@ def test_off_saves_nothing(tmp_path):
     assert list(tmp_path.rglob("checkpoint*")) == []
 
 
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("checkpoint", [None, 0.0])
+def test_where_a_worker_leaves_no_files_the_scratch_folder_need_not_be_there(
+    tmp_path, with_state, settled, checkpoint
+):
+    function = summing([]) if with_state else lambda params, seed: {"value": params["x"]}
+    calls = Calls(tmp_path, function, settled=settled, checkpoint=checkpoint)
+    if not calls.setup.leaves_files:
+        calls.lane = lambda number: Lane(Calls.lane(calls, number).trial, str(tmp_path / "nowhere"))
+    calls.attempt = 1  # the next one looks for what it goes on from
+    (end,) = of(TrialFinished, calls.run())
+    assert end.state is TrialState.COMPLETE
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert bool(written) == (checkpoint is not None and (with_state or settled))
+    assert calls.setup.leaves_files or not (tmp_path / "nowhere").exists()
+
+
 def sometimes(made):
     """A function of eight steps that yields its state with every third of them, one list that it goes on changing."""
 

@@ -123,7 +123,9 @@ class HeldTrials:
             self._run.store.move_claims(moved)
 
     def _make_scratch(self, trial: Trial) -> str:
-        return str(self._run.store.home.make_scratch(self._run.study, trial.number, trial.attempt))
+        """Return an attempt's scratch folder, made where it is used: that takes longer than a short trial."""
+        home, place = self._run.store.home, (self._run.study, trial.number, trial.attempt)
+        return str(home.make_scratch(*place) if self._run.leaves_files else home.scratch(*place))
 
     def end(self, trial: int) -> Trial:
         """Forget a trial that has a result, and return it."""

@@ -35,6 +35,7 @@ class RunContext:
         observer: is notified of what happens.
         final_metric: adds the metric that ranks to results that lack it.
         order: in which order the trials go, see `planning.rank_of`.
+        leaves_files: whether workers write into the scratch folders of their trials.
         stays: whether it waits for what other runners hold of the grid, since that may come back.
     """
 
@@ -50,6 +51,7 @@ class RunContext:
     observer: Observer
     final_metric: FinalMetric
     order: str
+    leaves_files: bool = True
     stays: bool = True
 
     def waiting(self) -> Sequence[Trial]:

@@ -28,6 +28,7 @@ from gridsearch.store import RunnerIdentity, RunOf, RunStore, open_store, take_i
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gridsearch.records import WorkerSetup
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Prepared
     from gridsearch.service.run.interruption import Interruption
@@ -105,7 +106,7 @@ def train_waiting(
     waiting = counts.get(TrialState.WAITING, 0)
     setups = worker_setups(prepared.catalog, options, devices, trials=waiting, metric=prepared.metric)
     with RunStore(store, _this_run(prepared, options, share, observer)) as lasting:
-        run = _context(lasting, prepared, options, devices, share, observer, workers=len(setups))
+        run = _context(lasting, prepared, options, devices, share, observer, setups=setups)
         sizing = Sizing(
             lanes=lanes_at_most(options, prepared.kind),
             device=devices[0],
@@ -157,7 +158,7 @@ def _context(
     share: Share,
     observer: Observer,
     *,
-    workers: int,
+    setups: Sequence[WorkerSetup],
 ) -> RunContext:
     probes = ProbeCache(options.places.probes)
     cost = prepared.cost(hardware(prepared, devices, options), probes)
@@ -168,7 +169,7 @@ def _context(
         direction=prepared.direction,
         counts={state: counts.get(state, 0) for state in TrialState},
         total_units=sum(cost.units(trial.settings) for trial in store.waiting(share.study_id, share.ids)),
-        workers=workers,
+        workers=len(setups),
         device=devices[0],
         words=words_of(t.params for t in store.ledger(prepared.name)),
     )
@@ -186,6 +187,7 @@ def _context(
         observer=observer,
         final_metric=FinalMetric(prepared.metric, home=store.home, study=prepared.name, facts=prepared.facts),
         order=prepared.order,
+        leaves_files=setups[0].leaves_files,
         stays=share.stays,
     )
 
