@@ -64,7 +64,7 @@ class AliasNet(nn.Module):
 METHODS = [
     (UserNet, "stacked", ""),
     (CumulativeNet, "stacked", ""),
-    (AliasNet, "vmap", "relu_ changes its arguments, which has no stacked form"),
+    (AliasNet, "stacked", ""),
     (NoiseNet, "stacked", ""),
     (CountingNet, "solo", "state"),
     (BranchNet, "solo", ""),
