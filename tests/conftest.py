@@ -11,13 +11,16 @@ import sys
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.browser import chromium, executable
 from tests.servers.postgresql import new_database, one_store, pgbouncer, postgresql, store_database  # noqa: F401 - fixtures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # No test asserts a time: on a machine that has other work, drawing an example may take seconds.
 settings.register_profile("gridsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -73,10 +76,13 @@ class Result:
         return lines[0].removeprefix("gridsearch: error: ")
 
 
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory) -> Path:
-    """Where all tests keep what they compile: a second each is too much for each test anew."""
-    return tmp_path_factory.getbasetemp().parent / "kernels"
+@pytest.fixture(autouse=True, scope="session")
+def kernels(tmp_path_factory) -> Iterator[Path]:
+    """Where all tests keep what they compile, and the fixtures that a module shares: seconds for each anew."""
+    folder = tmp_path_factory.getbasetemp().parent / "kernels"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDSEARCH_KERNELS", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)
