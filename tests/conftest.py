@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from tests.browser import chromium, executable
 from tests.servers.postgresql import new_database, one_store, pgbouncer, postgresql, store_database  # noqa: F401 - fixtures
@@ -101,6 +105,27 @@ def _own_places(tmp_path, monkeypatch, kernels):
     monkeypatch.setattr(
         urllib.request, "_opener", None
     )  # made at first use, it keeps the proxies of that test
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nobody_waits_for_a_disk():
+    """Let this process and its SQLite connections not wait until what they write is on the disk.
+
+    No test ends by a loss of power, and the waits are longer than most of what waits; the tests' PostgreSQL does
+    without them too.  A connection's first transaction is as ever: before it SQLite would have to read the file.
+    """
+
+    def relax(connection, record):
+        if isinstance(connection, sqlite3.Connection) and "relaxed" not in record.info:
+            record.info["relaxed"] = True
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Pool, "checkin", relax)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+    event.remove(Pool, "checkin", relax)
 
 
 @pytest.fixture(autouse=True, scope="session")
