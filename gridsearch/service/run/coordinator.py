@@ -6,6 +6,7 @@ share a store; each claims while there is something to claim, and ends when noth
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.25
 
+_IDLE_SECONDS = 0.5
+"""So long a worker has nothing to do before this process prepares the end of the run."""
+
 
 class Coordinator:
     """Runs the trials of one grid.
@@ -65,7 +69,7 @@ class Coordinator:
         publisher: keeps the trials' TensorBoard runs and pictures.
         ending: says whether the run ends although trials wait or train.
         pruning: decides after each epoch, None where every trial trains to its end.
-        idle: called once, when a worker first has nothing left to do while others train.
+        idle: called once: when a worker has had nothing left to do for a while and others train, or at the end.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Coordinator:
         self._ending = ending
         self._pruning = pruning
         self._idle = idle
+        self._idle_since = math.inf
         self._held = HeldTrials(run, publisher)
         self._recorder = Recorder(run, held=self._held, publisher=publisher, pruning=pruning)
         self._source = TrialSource(run, held=self._held, sizing=sizing, write=self._recorder.flush)
@@ -110,13 +115,11 @@ class Coordinator:
                 self._submit(executor)
                 if not executor.busy and not self._source.worth_waiting():
                     break
-                if executor.free and executor.busy and self._idle is not None:
-                    self._idle()
-                    self._idle = None
+                self._use_idle_time(executor)
                 self._poll(executor)
             while executor.busy and not self._over(executor):
                 self._poll(executor)
-            self._recorder.finish()
+            self._recorder.finish(meanwhile=self._prepare_end)
             if self._source.stopped_because:
                 self._ending.alike = self._source.stopped_because
                 self._run.observer.warn(self._source.stopped_because)
@@ -124,6 +127,21 @@ class Coordinator:
             executor.stop()
             self._leave()
             self._run.observer.ended(self._run.progress)
+
+    def _use_idle_time(self, executor: Executor) -> None:
+        """Prepare the run's end once a worker has had nothing to do for a while; in shorter runs, the end does it."""
+        now = time.monotonic()
+        if not (executor.free and executor.busy):
+            self._idle_since = math.inf
+        elif now - min(self._idle_since, now) >= _IDLE_SECONDS:
+            self._prepare_end()
+        else:
+            self._idle_since = min(self._idle_since, now)
+
+    def _prepare_end(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle()
 
     def _poll(self, executor: Executor) -> None:
         """Take what the workers say, or wait a moment for it, and do what the time asks for."""

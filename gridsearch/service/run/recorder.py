@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from gridsearch.errors import GridsearchError
 from gridsearch.files import PREDICTIONS, WEIGHTS
 from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
+from gridsearch.reporting.figures.second_process import SharedTasks
+from gridsearch.service.run.publisher import Pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gridsearch.records import Advance, LogText, Trial
     from gridsearch.service.run.held_trials import HeldTrials
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from gridsearch.service.run.run_context import RunContext
 
 Ended: TypeAlias = TrialFinished | TrialFailed
+_Drawn: TypeAlias = tuple[dict[str, bytes], dict[str, bytes]]
 
 _FLUSH_SECONDS = 1.0
 """Epochs wait that long for others to share a transaction: short epochs would else cost a commit each.  What has no
@@ -105,7 +110,7 @@ class Recorder:
         if self._results and self.patience == 0:
             self.flush_results()
         elif self._undrawn and time.monotonic() - self._last_results > _QUIET_SECONDS:
-            self._draw(*self._undrawn.pop(0))
+            self._draw([self._undrawn.pop(0)])
         if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
             self.flush()
         wanted = self._needless or self._held.any_moved
@@ -173,11 +178,15 @@ class Recorder:
         if not all_taken:
             self._run.require_study()
 
-    def finish(self) -> None:
-        """Write all that came in, and do what is done once, at a run's end."""
+    def finish(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Write all that came in, and do what is done once, at a run's end.
+
+        Args:
+            meanwhile: called while pictures are drawn.
+        """
         self.flush()
-        while self._undrawn:
-            self._draw(*self._undrawn.pop(0))
+        undrawn, self._undrawn = self._undrawn, []
+        self._draw(undrawn, meanwhile)
         self._store.prune_weights(self._run.study)
 
     def _write_results(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[Advance]) -> bool:
@@ -240,18 +249,44 @@ class Recorder:
                 kept.append((trial, event))
         return kept, sorted(gone)
 
-    def _draw(self, trial: Trial, event: TrialFinished) -> None:
-        """Draw one of the best trials and show it; a failure is a warning, never a lost result."""
-        if not self._progress.among_best(event.metrics.get(self._progress.metric), considered=True):
-            return  # any more; `report --trial` draws any
+    def _draw(
+        self, ended: Sequence[tuple[Trial, TrialFinished]], meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Draw those of the best trials and show them; a failure is a warning, never a lost result."""
+        metric = self._progress.metric
+        best = [  # those that are it no more, `report --trial` draws
+            (trial, event)
+            for trial, event in ended
+            if self._progress.among_best(event.metrics.get(metric), considered=True)
+        ]
+        with closing(SharedTasks([partial(self._drawn, *each) for each in best])) as tasks:
+            meanwhile()
+            for (trial, event), drawn in zip(best, tasks.results(), strict=True):
+                self._show(trial, event, drawn)
+
+    def _drawn(self, trial: Trial, event: TrialFinished) -> _Drawn | str | None:
+        """Draw a trial, perhaps in another process; return its files and images, what went wrong, or nothing."""
         try:
             pictures = self._publisher.draw(trial, event)
-            self._store.show(self._run.study, trial.number, pictures.files)
-            self._publisher.show(trial, event, pictures)
         except GridsearchError:
-            return  # the store reports what is wrong with its file
+            return None  # the store reports what is wrong with its file
         except Exception as error:  # noqa: BLE001 -- of a drawing, which is worth no result
-            self._observer.warn(f"trial {trial.number}: its pictures could not be drawn: {error!r}")
+            return repr(error)
+        return dict(pictures.files), dict(pictures.images)
+
+    def _show(self, trial: Trial, event: TrialFinished, drawn: _Drawn | str | None) -> None:
+        wrong = drawn if isinstance(drawn, str) else None
+        try:
+            if isinstance(drawn, tuple):
+                pictures = Pictures(*drawn)
+                self._store.show(self._run.study, trial.number, pictures.files)
+                self._publisher.show(trial, event, pictures)
+        except GridsearchError:
+            return  # the store says it
+        except Exception as error:  # noqa: BLE001 -- as above
+            wrong = repr(error)
+        if wrong is not None:
+            self._observer.warn(f"trial {trial.number}: its pictures could not be drawn: {wrong}")
 
     def _notify(self, trial: Trial, event: Ended) -> None:
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
