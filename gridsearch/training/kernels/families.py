@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _POOLED = 0.175, 0.300
 _INNER = 0.123, 0.144
 _INNER_ONE_CHANNEL = 0.214, 0.350  # with one channel in
+_INNER_NARROW = 0.07, 0.09  # where bfloat16 is multiplied
 
 POOLED, INNER = "pooled", "images innermost"
 """The two forms of a convolution with its pooling."""
@@ -50,7 +51,7 @@ def cover(
         dtype: of the weights.
         images: of a batch.
         input_grad: whether the gradient of what comes in is wanted.
-        bf16: convolutions multiply bfloat16, which those with images innermost alone do.
+        bf16: convolutions may multiply bfloat16, which those with images innermost alone do.
     """
     alone = block_ops.cover(stages[0], shape, dtype)
     if alone is not None:
@@ -60,10 +61,8 @@ def cover(
         first = stages[0]
         if not isinstance(first, Conv):
             return found
-        narrows, run = bf16 and first.channels > 1, stages[: found[1]]
-        if not narrows and _takes_pooled(
-            found[0], run, shape, dtype, images, input_grad=input_grad, bf16=bf16
-        ):
+        run, computes = stages[: found[1]], batch_inner.multiplies(dtype, bf16=bf16 and first.channels > 1)
+        if computes and _takes_pooled(found[0], run, shape, dtype, images, input_grad=input_grad, bf16=bf16):
             return found
     return _inner(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
 
@@ -86,7 +85,7 @@ def _takes_pooled(
     bf16: bool,
 ) -> bool:
     """Whether stages get the form with vectors of channels: as this machine measures, where the formula is not sure."""
-    costs = _costs(stages, shape, dtype, images, input_grad=input_grad)
+    costs = _costs(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
     by_formula = costs[0] < costs[1]
     inner = _inner(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
     if inner is None or max(costs) > _SURE * min(costs):
@@ -148,11 +147,17 @@ def pooled_pays(
 
 
 def _costs(
-    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, images: int, *, input_grad: bool
+    stages: Sequence[Stage],
+    shape: Shape,
+    dtype: torch.dtype,
+    images: int,
+    *,
+    input_grad: bool,
+    bf16: bool = False,
 ) -> tuple[float, float]:
     """Return the nanoseconds of an image that the formula says: pooled, and with images innermost."""
     pooled_form, inner = products(stages, shape, dtype, images, input_grad=input_grad)
-    inner_costs = _INNER_ONE_CHANNEL if shape[0] == 1 else _INNER
+    inner_costs = _INNER_ONE_CHANNEL if shape[0] == 1 else _INNER_NARROW if bf16 else _INNER
     return _cost(pooled_form, _POOLED), _cost(inner, inner_costs)
 
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 import statistics
 
+import pytest
+import torch
+
+from gridsearch.training.kernels import batch_inner, find_compiler
+from gridsearch.training.kernels import families as chosen_families
+from gridsearch.training.kernels.op import Layout
+from gridsearch.training.kernels.stages import Conv, MaxPool, Relu
 from tests.benchmarks import families
 from tests.benchmarks.measure import RESULTS
 
@@ -22,3 +29,31 @@ def test_the_choice_between_two_forms_costs_little_where_both_were_measured():
             lost.append(times[families.chosen(shape, images)] / min(times.values()) - 1)
     assert statistics.fmean(lost) < 0.02
     assert max(lost) < 0.2
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_pooled_convolution_gets_the_form_that_was_measured_to_be_faster(monkeypatch, bf16):
+    stages = [Conv(6, 8, (3, 3)), MaxPool((2, 2), (2, 2)), Relu()]
+    monkeypatch.setattr(chosen_families, "_SURE", 1e9)
+    layouts, keys = [], []
+    for form in (chosen_families.POOLED, chosen_families.INNER):
+        monkeypatch.setattr(
+            chosen_families, "kept_choice", lambda key, _, form=form: keys.append(key) or form
+        )
+        found = chosen_families.cover(stages, (6, 8, 8), torch.float32, images=32, input_grad=True, bf16=bf16)
+        layouts.append(found and found[0].output)
+    if bf16 and not batch_inner.multiplies_bfloat16():
+        assert layouts == [None, None] and not keys
+    else:
+        assert layouts == [Layout.CHANNELS_LAST, Layout.BATCH_INNER]
+        assert all(f", {'bfloat16' if bf16 else 'float32'}; " in key for key in keys)
+
+
+def test_bfloat16_is_counted_as_faster_with_the_images_innermost_alone():
+    stages = [Conv(6, 8, (3, 3)), MaxPool((2, 2), (2, 2)), Relu()]
+    narrow, whole = (
+        chosen_families._costs(stages, (6, 8, 8), torch.float32, 32, input_grad=True, bf16=bf16)
+        for bf16 in (True, False)
+    )
+    assert narrow[0] == whole[0] and narrow[1] < whole[1]
