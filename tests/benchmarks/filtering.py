@@ -1,6 +1,6 @@
 """Time of each pass of 3x3 convolutions tap by tap and by minimal filtering, and what the choice between them costs.
 
-    python -m tests.benchmarks.filtering [--seconds S] [--name NAME]
+    python -m tests.benchmarks.filtering [--seconds S] [--name NAME] [--dtype bfloat16]
 
 One thread; for each shape and batch both forms of a pass take turns, and the shortest of their times counts.  Written to
 results/filtering.json; a test holds the formula of `filtered_passes` against them.  What a compiler makes without the widest vectors is measured with
@@ -44,11 +44,13 @@ def cases() -> Iterator[tuple[str, Conv, Shape, int]]:
                     yield name, conv, (channels, side, side), images
 
 
-def measure(conv: Conv, shape: Shape, images: int, seconds: float) -> dict[str, dict[str, float]]:
+def measure(
+    conv: Conv, shape: Shape, images: int, seconds: float, *, bf16: bool
+) -> dict[str, dict[str, float]]:
     """Return the microseconds of each form, by pass."""
     found = {}
     for which in PASSES:
-        forms = filtered_passes.forms(which, conv, shape, torch.float32, images)
+        forms = filtered_passes.forms(which, conv, shape, torch.float32, images, bf16=bf16)
         least = fastest(forms, seconds / len(PASSES))
         found[which] = {form: round(1e6 * each, 1) for form, each in least.items()}
     return found
@@ -59,11 +61,12 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each shape")
     parser.add_argument("--name", default="filtering")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args(words)
     torch.set_num_threads(1)
     write(
         options.name,
-        {name: measure(conv, shape, images, options.seconds) for name, conv, shape, images in cases()},
+        {name: measure(*case, options.seconds, bf16=options.dtype == "bfloat16") for name, *case in cases()},
     )
 
 

@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.kernels [--seconds S]``
 
-One thread; each of a shape's passes is timed alone, in single precision (3x3 tap by tap and by minimal filtering) and
-(where the processor multiplies it) in bfloat16, ours and torch's in turn, the fastest of its calls.  Torch computes
+One thread; each of a shape's passes is timed alone, in single precision and (where the processor multiplies it) in
+bfloat16, 3x3 tap by tap and by minimal filtering, ours and torch's in turn, the fastest of its calls.  Torch computes
 channels_last, ours in its own layout, with what it packs and unpacks at each call.  "weights" is the backward pass of a
 first layer, which has no use for the gradient of its input, "backward" that of any other; both have the bias's.
 Operations are those of all taps, zeros of the padding included: who leaves them out may exceed the processor's rate.
@@ -119,14 +119,11 @@ def rates(shape: Shape, conv: Conv, images: int, seconds: float) -> dict[str, An
     }
     operations = 2 * images * numbers(out) * tensors["w"][0].numel() / 1e9
     calls = {}
-    if can_filter(conv, shape):
-        filtered = ours(shape, conv, tensors, bf16=False, filtered=PASSES)
-        calls = {f"fp32 minimal filtering {name}": call for name, call in filtered.items()}
     for bf16 in (False, True) if multiplies_bf16() else (False,):
-        for who, found in (
-            ("ours", ours(shape, conv, tensors, bf16=bf16)),
-            ("torch", theirs(conv, tensors, bf16=bf16)),
-        ):
+        ways = {"ours": ours(shape, conv, tensors, bf16=bf16), "torch": theirs(conv, tensors, bf16=bf16)}
+        if can_filter(conv, shape):
+            ways["minimal filtering"] = ours(shape, conv, tensors, bf16=bf16, filtered=PASSES)
+        for who, found in ways.items():
             calls |= {f"{'bf16' if bf16 else 'fp32'} {who} {name}": call for name, call in found.items()}
     with torch.no_grad():
         least = fastest(calls, seconds)

@@ -231,13 +231,14 @@ class MapStages:
             ("sums", FORWARD, forward_side, s.channels, s.outputs, sizes[1]),
             ("data", INPUT, backward_side, s.outputs, s.channels, sizes[0]),
         ):
-            if computed in self._filtered:
-                found = self._patch_tables(s.span, read, written, size, vector_bytes)
-                self._tables.append(found)
-                setattr(s, name, found.product(narrows=False))
-                continue
             own = read // conv.groups
             narrows = self._bf16 and own > 1
+            if computed in self._filtered:
+                words = -(-read // 2) if narrows else read
+                found = self._patch_tables(s.span, words, written, size, vector_bytes)
+                self._tables.append(found)
+                setattr(s, name, found.product(narrows=narrows))
+                continue
             words = conv.groups * -(-own // 2) if narrows else read
             tile = (
                 1 if by_channel else _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
@@ -263,7 +264,8 @@ class MapStages:
                 vector_bytes=vector_bytes,
             )
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
-        s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS and not by_channel)
+        pairs = s.columns >= _FEWEST_COLUMNS and not by_channel  # of columns; of images in winograd.h
+        s.narrows = int(self._bf16 and (pairs or WEIGHTS in self._filtered))
 
     def _patch_tables(
         self, span: int, read: int, written: int, size: tuple[int, int], vector_bytes: int

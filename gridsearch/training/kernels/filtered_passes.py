@@ -32,8 +32,10 @@ FILTERED, BY_TAPS = "minimal filtering", "tap by tap"
 # Nanoseconds, fitted to 297 shapes (Zen 5): of a product of vectors and, for each weight and batch, of packing it; by
 # minimal filtering besides for each patch and channel that is read, and that is written.
 _BY_TAPS = {FORWARD: (0.13, 5.0), INPUT: (0.13, 5.0), WEIGHTS: (0.16, 11.5)}
-_NARROW = {FORWARD: 0.5, INPUT: 0.54, WEIGHTS: 0.6}  # of a product's time, where bfloat16 is multiplied
 _FILTERED = {FORWARD: (0.16, 6, 48, 35), INPUT: (0.16, 6, 48, 35), WEIGHTS: (0.2, 8, 10, 10)}
+# Likewise where bfloat16 is multiplied, fitted to 139 shapes.
+_BY_TAPS_NARROW = {FORWARD: (0.07, 5.0), INPUT: (0.077, 5.0), WEIGHTS: (0.107, 15)}
+_FILTERED_NARROW = {FORWARD: (0.076, 6, 38, 37), INPUT: (0.084, 6, 38, 42), WEIGHTS: (0.112, 4, 13, 38)}
 
 _SURE = 1.3  # times between the formula's two costs: beyond that nothing is measured
 _TIMED = 5e6  # nanoseconds of one form's pass in a measurement, about
@@ -50,8 +52,7 @@ def filtered_passes(
         dtype: of the weights.
         images: of a batch.
         input_grad: whether the gradient of what comes in is wanted.
-        bf16: bfloat16 is multiplied tap by tap; minimal filtering stays in single precision, for which it is exact
-            enough and still faster at many channels.
+        bf16: bfloat16 is multiplied, in both forms.
     """
     conv = stages[0] if stages else None
     if not isinstance(conv, Conv) or not batch_inner.can_filter(conv, shape):
@@ -88,7 +89,7 @@ def costs(
         shape: of one image that comes in.
         images: of the batch.
         numbers: of a vector.
-        bf16: bfloat16 is multiplied tap by tap.
+        bf16: bfloat16 is multiplied.
     """
     blocks = -(-images // numbers)
     _, *out = shape_after(conv, shape)
@@ -99,11 +100,10 @@ def costs(
     read, written = (conv.outputs, conv.channels) if which == INPUT else (conv.channels, conv.outputs)
     if which == WEIGHTS:  # whose vectors hold outputs, some at a time
         written = -(-written // (2 * numbers)) * 2 * numbers
-    product, weight = _BY_TAPS[which]
-    if bf16 and conv.channels > 1:
-        product *= _NARROW[which]
+    narrows = bf16 and conv.channels > 1
+    product, weight = (_BY_TAPS_NARROW if narrows else _BY_TAPS)[which]
     by_taps = conv.channels * conv.outputs * (product * blocks * taps + weight)
-    product, weight, reading, writing = _FILTERED[which]
+    product, weight, reading, writing = (_FILTERED_NARROW if narrows else _FILTERED)[which]
     filtered = read * written * (product * POINTS * patches + weight)
     return by_taps, filtered + patches * (reading * read + writing * written)
 

@@ -11,30 +11,35 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
                  const struct workspace *work, int turned) {
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
   const ptrdiff_t rows = turned ? out : own, columns = turned ? own : out, padded = packed_outputs(p, columns);
-  const ptrdiff_t each = p->narrows ? 2 : 1, packed_rows = words_of(p, rows);
+  const int narrows = p->narrows && !p->patches; /* else words are made of what is transformed: of two planes */
+  const ptrdiff_t packed_rows = words_of(p, rows), planes = p->narrows && p->patches ? 2 : 1, each = narrows ? 2 : 1;
   const ptrdiff_t whole = s->whole[0] * s->whole[1], first = s->first[0] * s->whole[1] + s->first[1];
   const ptrdiff_t by_row = turned ? own * whole : whole, by_column = turned ? whole : own * whole;
+  const ptrdiff_t ahead = turned ? 8 : 16; /* rows, whose numbers are fetched before they are read */
   REAL *restrict to = p->patches ? work->packed : work->weights, *biases = work->bias;
   for (ptrdiff_t g = 0; g < s->groups; g++) {
     const REAL *from = w + g * out * own * whole + first;
     for (ptrdiff_t o = 0; o < padded; o += n) {
-      const ptrdiff_t there = MIN(n, columns - o);
       const REAL *row = from + o * by_column;
-      for (ptrdiff_t i = 0; i < packed_rows; i++, row += each * by_row) {
-        REAL *packed = to + i * n;
+      for (ptrdiff_t i = 0; i < planes * packed_rows; i++, row += each * by_row) {
+        const ptrdiff_t there = i * each < rows ? MIN(n, columns - o) : 0;
+        for (ptrdiff_t k = ahead; k < ahead + each; k++) /* rows may be pages apart */
+          for (ptrdiff_t j = 0; j < n; j++) __builtin_prefetch(row + k * by_row + j * by_column);
+        REAL *packed = to + (i % planes * all_taps * packed_rows + i / planes) * n;
         for (ptrdiff_t r = 0; r < s->kernel[0]; r++) /* taps inmost, for a number's taps are beside each other */
           for (ptrdiff_t c = 0; c < s->kernel[1]; c++, packed += packed_rows * n) {
             /* turned: the columns of taps backwards, as they then lie beside each other in the map */
             const REAL *number = row + r * s->whole[1] + (turned ? s->kernel[1] - 1 - c : c);
-            for (ptrdiff_t j = 0; !p->narrows && j < there; j++) packed[j] = number[j * by_column];
+            for (ptrdiff_t j = 0; !narrows && j < there; j++) packed[j] = number[j * by_column];
             const REAL *second = i * 2 + 1 < rows ? number + by_row : 0;
-            for (ptrdiff_t j = 0; p->narrows && j < there; j++)
+            for (ptrdiff_t j = 0; narrows && j < there; j++)
               packed[j] = word_of(number[j * by_column], second ? second[j * by_column] : 0);
             for (ptrdiff_t j = there; j < n; j++) packed[j] = 0;
           }
       }
       if (p->patches)
-        transform_weights(to, rows * n, work->weights + o * rows, weights_step(p, rows, columns), turned);
+        transform_weights(to, planes == 2 ? to + all_taps * packed_rows * n : 0, packed_rows * n,
+                          work->weights + o * packed_rows, weights_step(p, packed_rows, columns), turned);
       else
         to += all_taps * packed_rows * n;
     }

@@ -163,23 +163,27 @@ static struct point_tiling point_tiling_of(const struct shapes *s) {
 
 /* Memory of a product by patches, in vectors: the points of what is read and of what is written. */
 static ptrdiff_t product_points(const struct shapes *s, const struct product *p) {
-  const ptrdiff_t step = point_step(p->patches * s->channels) + point_step(p->patches * s->outputs);
+  const ptrdiff_t read = p == &s->data ? s->outputs : s->channels, written = s->channels + s->outputs - read;
+  const ptrdiff_t step = point_step(p->patches * words_of(p, read)) + point_step(p->patches * written);
   return p->patches ? POINTS * step : 0;
 }
+
+/* Vectors of a patch's channels at a point, for the gradients of the weights. */
+static ptrdiff_t point_channels(const struct shapes *s) { return s->narrows ? CEIL_DIV(s->channels, 2) : s->channels; }
 
 /* Likewise of the gradients of the weights; a tile of inputs reaches behind the last one. */
 static ptrdiff_t gradient_points(const struct shapes *s) {
   if (!s->patches) return 0;
-  const ptrdiff_t gradients = point_tiling_of(s).outer * s->patches * V * BROAD;
-  return POINTS * (point_step(s->patches * s->channels) + point_step(gradients)) + MOST_INPUTS;
+  const ptrdiff_t gradients = point_tiling_of(s).outer * s->patches * V / (s->narrows ? 2 : 1) * BROAD;
+  return POINTS * (point_step(s->patches * point_channels(s)) + point_step(gradients)) + MOST_INPUTS;
 }
 
 /* Memory of transformed weights, in numbers: of a tile before, and of all afterwards. */
 static ptrdiff_t tile_weights(const struct product *p, ptrdiff_t inputs) {
-  return p->patches ? 9 * inputs * p->channels + V : 0;
+  return p->patches ? 9 * (inputs + 1) * p->channels + V : 0;
 }
 static ptrdiff_t point_weights(const struct product *p, ptrdiff_t inputs, ptrdiff_t outputs) {
-  return p->patches ? POINTS * weights_step(p, inputs, outputs) : 0;
+  return p->patches ? POINTS * weights_step(p, words_of(p, inputs), outputs) : 0;
 }
 
 static char *take(char **at, ptrdiff_t bytes) {

@@ -29,7 +29,7 @@ POINTS = (SIDE + 2) ** 2
 """Products of a patch, for each channel read and written."""
 
 _CACHE = 512 * 1024  # bytes of the points that are taken at a time, about
-_FEWEST, _MOST = 4, 12  # patches at a time
+_FEWEST, _MOST = 2, 12  # patches at a time
 _LATENCY = 8  # products that are on their way at once
 
 

@@ -22,13 +22,17 @@ INLINE vec words(vec low, vec high) {
   return (vec)_mm512_permutexvar_epi16(places, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
 }
 
+/* Those of `low` in the first half, rounded to even, two beside each other in a word, and those of `high` behind. */
+INLINE vec halves(vec low, vec high) { return (vec)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low); }
+
 INLINE REAL word_of(REAL low, REAL high) {
   const __m128 both = _mm_unpacklo_ps(_mm_set_ss(low), _mm_set_ss(high));
   return _mm_cvtss_f32((__m128)_mm_cvtneps_pbh(both));
 }
 #else
 #define NARROW 0
-INLINE vec words(vec low, vec high) { return low + high; } /* are never called */
+INLINE vec words(vec low, vec high) { return low + high; } /* these are never called */
+INLINE vec halves(vec low, vec high) { return low + high; }
 INLINE REAL word_of(REAL low, REAL high) { return low + high; }
 #endif
 

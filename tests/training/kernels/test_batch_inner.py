@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
-from gridsearch.training.kernels.minimal_filtering import FORWARD, PASSES
+from gridsearch.training.kernels.minimal_filtering import PASSES
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
 )
 
+NARROW = pytest.mark.skipif(not multiplies_bfloat16(), reason="no avx512_bf16")
 HALVES = MaxPool((2, 2), (2, 2))
 OVERLAPPING = MaxPool((3, 3), (2, 2), (1, 1))
 
@@ -170,27 +171,56 @@ def test_each_pass_of_a_convolution_may_be_filtered_alone(alone):
     check(stages, shape, 11, tolerance=1e-12, filtered={alone})
 
 
-def test_minimal_filtering_is_exact_to_a_millionth_in_single_precision():
+def errors(stage, shape, images, *, filtered, bf16=False):
+    """Return how far a convolution's results and gradients are from float64, as shares of their norms."""
     torch.manual_seed(0)
-    stages, shape, images = [conv(32, 32, 3, 1, 1)], (32, 10, 10), 32
-    xs, params, _, result = drawn(stages, shape, images, torch.float32)
+    op, _ = cover([stage], shape, torch.float32, bf16=bf16, filtered=filtered)
+    xs, params, _, result = drawn([stage], shape, images, torch.float32)
     gy = torch.randn(images, *result)
     leaves = [t.double().requires_grad_() for t in (*xs, *params)]
-    y = F.conv2d(*leaves, padding=1)
+    y = by_torch([stage], leaves[:1], leaves[1:], [], training=True)
     expected = [y.detach(), *torch.autograd.grad(y, leaves, gy.double())]
-    errors = []
-    for filtered in ((), PASSES):
-        op, _ = cover(stages, shape, torch.float32, filtered=filtered)
-        got = call(op, xs, result, params, gy=gy)
-        found = (t.double() for t in (got.y, *got.gx, *got.grads))
-        errors.append([float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)])
-    for by_taps, minimal in zip(*errors, strict=True):
+    got = call(op, xs, result, params, gy=gy)
+    found = (t.double() for t in (got.y, *got.gx, *got.grads))
+    return [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
+
+
+def test_minimal_filtering_is_exact_to_a_millionth_in_single_precision():
+    case = conv(32, 32, 3, 1, 1), (32, 10, 10), 32
+    taps, filtered = (errors(*case, filtered=each) for each in ((), PASSES))
+    for by_taps, minimal in zip(taps, filtered, strict=True):
         assert minimal < 6 * by_taps and minimal < 1e-6
 
 
-def test_a_filtered_image_is_the_same_whatever_lies_beside_it():
+AMPLIFIED = 5.14
+"""By what F(4x4, 3x3) amplifies independent relative errors at its points: with the rows a of A', b of B' and g of G the
+root of the mean of sum(a^2 |b|^2 |g|^2) / 3, for each of two dimensions; the same for all three passes."""
+
+
+@NARROW
+@pytest.mark.parametrize(("channels", "outputs"), [(32, 32), (33, 19), (5, 40)])
+def test_filtering_in_bfloat16_amplifies_its_rounding_as_derived(channels, outputs):
+    case = conv(channels, outputs, 3, 1, 1), (channels, 9, 12), 33
+    taps, filtered = (errors(*case, filtered=each, bf16=True)[:3] for each in ((), PASSES))  # not the bias
+    for by_taps, minimal in zip(taps, filtered, strict=True):
+        assert 1e-3 < by_taps < 2**-8  # two numbers, each rounded by 2^-9 at most
+        assert 0.8 * AMPLIFIED < minimal / by_taps < 1.2 * AMPLIFIED
+
+
+@NARROW
+@pytest.mark.parametrize("form", FILTERED)
+def test_each_form_is_filtered_in_bfloat16_pass_by_pass(form):
+    stage, shape = FILTERED[form][0][0], FILTERED[form][1]
+    for alone, own in zip(PASSES, (0, 1, 2), strict=True):
+        found = errors(stage, shape, 21, filtered={alone}, bf16=True)[:3]
+        assert all(error < 2**-8 for i, error in enumerate(found) if i != own)
+        assert 2**-8 < found[own] < 2 * AMPLIFIED * 2**-8
+
+
+@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=NARROW)])
+def test_a_filtered_image_is_the_same_whatever_lies_beside_it(bf16):
     stages, shape = FILTERED["odd sides"]
-    op, _ = cover(stages, shape, torch.float32, filtered=PASSES)
+    op, _ = cover(stages, shape, torch.float32, bf16=bf16, filtered=PASSES)
     xs, params, _, result = drawn(stages, shape, 20, torch.float32)
     gy = torch.randn(20, *result)
     first = call(op, xs, result, params, gy=gy)
@@ -200,22 +230,6 @@ def test_a_filtered_image_is_the_same_whatever_lies_beside_it():
     assert torch.equal(first.y[others], second.y[others])
     assert torch.equal(first.gx[0][others], second.gx[0][others])
     assert second.y[3].isnan().any()
-
-
-@pytest.mark.skipif(not multiplies_bfloat16(), reason="no avx512_bf16")
-def test_passes_that_are_filtered_stay_in_single_precision_beside_others_in_bfloat16():
-    stages, shape = FILTERED["even sides"]
-    xs, params, _, result = drawn(stages, shape, 20, torch.float32)
-    gy = torch.randn(20, *result)
-
-    def called(filtered, *, bf16):
-        op, _ = cover(stages, shape, torch.float32, bf16=bf16, filtered=filtered)
-        return call(op, xs, result, params, gy=gy)
-
-    whole, narrow, mixed = called(PASSES, bf16=False), called((), bf16=True), called({FORWARD}, bf16=True)
-    assert torch.equal(mixed.y, whole.y) and not torch.equal(mixed.y, narrow.y)
-    both = called(PASSES, bf16=True)
-    assert torch.equal(both.gx[0], whole.gx[0]) and torch.equal(both.grads[0], whole.grads[0])
 
 
 def test_gradients_of_parameters_that_nobody_wants_are_left_out():
