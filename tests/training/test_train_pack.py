@@ -295,7 +295,7 @@ def test_lazy_layers_get_their_shapes_before_the_optimizer_sees_them(train, make
 @pytest.mark.parametrize(("dtype", "seen"), [("float32", torch.float32), ("float64", torch.float64)])
 @pytest.mark.parametrize("norm", ["none", "standard"])
 def test_the_model_sees_images_of_the_recipe_s_type(
-    train, make_settings, make_images, nets, channels, dtype, seen, norm
+    alone, make_settings, make_images, nets, channels, dtype, seen, norm
 ):
     types = set()
 
@@ -304,7 +304,7 @@ def test_the_model_sees_images_of_the_recipe_s_type(
             types.add(x.dtype)
             return super().forward(x)
 
-    run = train(
+    run = alone(
         make_settings(dtype=dtype, norm=norm, augment="flip+shift", epochs=1),
         data=make_images(channels=channels),
         build=lambda s, d: Spy(nets["conv"](s, d)),
@@ -313,7 +313,7 @@ def test_the_model_sees_images_of_the_recipe_s_type(
     assert {t.dtype for n, t in run.weights().items() if "batches" not in n} == {seen}
 
 
-def test_bfloat16_computes_layers_in_bfloat16_and_keeps_weights_in_float32(train, make_settings, nets):
+def test_bfloat16_computes_layers_in_bfloat16_and_keeps_weights_in_float32(alone, make_settings, nets):
     types = set()
 
     class Spy(nn.Sequential):
@@ -322,7 +322,7 @@ def test_bfloat16_computes_layers_in_bfloat16_and_keeps_weights_in_float32(train
             types.add(y.dtype)
             return y
 
-    run = train(make_settings(dtype="bfloat16", epochs=8), build=lambda s, d: Spy(nets["dense"](s, d)))
+    run = alone(make_settings(dtype="bfloat16", epochs=8), build=lambda s, d: Spy(nets["dense"](s, d)))
     assert types == {torch.bfloat16}
     assert {t.dtype for t in run.weights().values()} == {torch.float32}
     assert run.finished().metrics["val_accuracy"] > 0.5
@@ -374,7 +374,7 @@ def test_a_gpu_names_the_step_at_which_a_lane_diverged(train, make_settings, net
     assert there.message == here.message
 
 
-def test_each_image_is_shown_augmented_by_its_own_draw(train, make_settings, make_images):
+def test_each_image_is_shown_augmented_by_its_own_draw(alone, make_settings, make_images):
     """What the model sees in an epoch is the epoch's order, augmented as if it were one batch."""
     from gridsearch.training import augment, seeds
     from gridsearch.training.splits import split
@@ -389,7 +389,7 @@ def test_each_image_is_shown_augmented_by_its_own_draw(train, make_settings, mak
             return super().forward(x.flatten(1))
 
     settings = make_settings(augment="flip+shift", epochs=2, norm="none", dtype="float64")
-    train((settings, 5), data=data, build=lambda *_: Spy(64, 3))
+    alone((settings, 5), data=data, build=lambda *_: Spy(64, 3))
     indices = split(data.train_labels, val=1 / 6, split_seed=0).train
     expected = []
     for epoch in (1, 2):

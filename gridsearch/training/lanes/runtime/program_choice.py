@@ -5,11 +5,11 @@ Stands between the engine, or the probe, and `program.py`.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
-from gridsearch.training import kernels
+from gridsearch.training import kernels, mixing
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.compile.tracing import known_code
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.own_code import OwnCode
 
@@ -42,17 +42,35 @@ def build_program(
 ) -> PackProgram:
     """Return the program of some lanes, for which it is faster than the plain engine.
 
+    A lone lane's model is looked into as those of a pack are: its code runs on a few images, in both modes, and is
+    traced, before it trains.  What it keeps is seen by that (`reference`, `source_checks`), and such a model trains as
+    it is; its trial makes a new one.
+
     Raises:
         NotPackable: it is not, or there is none.
         Exception: whatever the models raise.
     """
-    alone = NotPackable("a lone lane trains as its model is")
-    wants_kernels = len(members) == 1 and data.device.type == "cpu"
-    # a lone model's own code runs when it trains, and not besides: one that has any is not looked into
-    if wants_kernels and not known_code(models[0]):
-        raise alone
-    program = PackProgram(members, models, data, precision, own=own)
-    if wants_kernels and not (program.network.kernels or program.planned):
-        program.close()
-        raise alone
+    if len(members) > 1 or data.device.type != "cpu":
+        return PackProgram(members, models, data, precision, own=own)
+    key = _look(members[0], models[0])
+    if key in _ALONE:
+        raise NotPackable(_ALONE[key])
+    try:
+        program = PackProgram(members, models, data, precision, own=own)
+        if not (program.network.kernels or program.planned):
+            program.close()
+            raise NotPackable("a lone lane trains as its model is")
+    except NotPackable as refusal:
+        _ALONE[key] = str(refusal)
+        raise
     return program
+
+
+_ALONE: dict[bytes, str] = {}
+"""Why lone lanes of these looks have no program: finding it again costs as much as some steps."""
+
+
+def _look(member: Member, model: nn.Module) -> bytes:
+    """Return what two lone lanes have alike that have a program both, or none."""
+    about = member.settings.shape(), repr(model), mixing.mixes(member.settings), kernels.find_compiler()
+    return hashlib.sha256(repr(about).encode()).digest()
