@@ -26,6 +26,11 @@ _styles: Final[list[Mapping[str, Any]]] = []
 """Those that are set, by the thread that draws."""
 
 
+def backend_is_usable() -> bool:
+    """Whether matplotlib takes what the environment says of its backend, wherever it is imported."""
+    return os.environ.get(_BACKEND, "agg") == "agg"
+
+
 @functools.cache
 def load() -> None:
     """Import matplotlib, without the variables and the chatter of the user's setup in the way.
@@ -36,7 +41,8 @@ def load() -> None:
         ArtifactError: the user's matplotlibrc cannot be read.
     """
     with _ONE_AT_A_TIME, _quiet():
-        asked = os.environ.pop(_BACKEND, None)
+        # Without need it stays: another thread may give the environment to a process.
+        asked = None if backend_is_usable() else os.environ.pop(_BACKEND)
         try:
             import matplotlib as mpl
             import matplotlib.style

@@ -6,7 +6,7 @@ import functools
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
 from gridsearch.advice import is_own
@@ -48,19 +48,16 @@ class Report:
     warnings: tuple[str, ...]
 
 
-_PRELOADING: Final = "preloading a report"
+@functools.cache
+def preload_report() -> threading.Thread:
+    """Begin to load what a report is drawn with, beside what goes on: a second or two that it then needs no more.
 
-
-def preload_report() -> None:
-    """Begin to load what a report is drawn with, beside what goes on: a second or two that it then needs no more."""
-    threading.Thread(target=reporting.preload, name=_PRELOADING).start()
-
-
-def _preloaded() -> None:
-    """Wait for what `preload_report` has begun: the report needs all of it, and draws in two processes without it."""
-    for thread in threading.enumerate():
-        if thread.name == _PRELOADING:
-            thread.join()
+    Returns:
+        The thread that does it, once a process.
+    """
+    thread = threading.Thread(target=reporting.preload)
+    thread.start()
+    return thread
 
 
 def make_report(  # noqa: PLR0913  (each option of the command by its name)
@@ -106,7 +103,7 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
         compare = partial(pareto_of, store, data, pareto, predictions=predictions, warnings=warnings)
     page = None
     if can_be_made(folder):
-        _preloaded()
+        preload_report().join()  # before it is drawn in two processes
         files = reporting.write_report(
             data,
             folder=folder,

@@ -80,7 +80,7 @@ class Coordinator:
         publisher: TrialPublisher,
         ending: Ending,
         pruning: Pruning | None = None,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], object] | None = None,
     ) -> None:
         self._run = run
         self._ending = ending

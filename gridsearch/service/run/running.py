@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.advice import LOCATORS, Advice, named_again, place
 from gridsearch.planning import OverheadLog
 from gridsearch.records import TrialState
+from gridsearch.reporting.figures.matplotlib_setup import backend_is_usable
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare import user_code
 from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored, require_prunable
 from gridsearch.service.prepare.prepared import Given, Prepared
-from gridsearch.service.queries.reports import make_report, rank_study
+from gridsearch.service.queries.reports import make_report, preload_report, rank_study
 from gridsearch.service.run import interruption
 from gridsearch.service.run.notification import Notifier, notifying
 from gridsearch.service.run.progress import Observer, Silent
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.records import StudyData
+    from gridsearch.records.study_kinds import StudyKind
     from gridsearch.reporting import Ranking
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.replicates import MoreSeeds
@@ -115,8 +117,7 @@ def run(
         devices = devices_for(options, spec.kind) if may_lack_devices(options) else ()
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
         store = store or _open(stack, options, watcher)
-        # The process that knows may have been importing torch until now.
-        devices = devices or devices_for(options, spec.kind)
+        devices = devices or _devices(options, spec.kind)
         return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
 
 
@@ -157,9 +158,19 @@ def resume(
             study, options.places, given, more=more, changed=options.changed, say=watcher.say
         )
         require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
-        devices = devices_for(options, prepared.kind)
+        devices = _devices(options, prepared.kind)
         store = store or _open(stack, options, watcher)
         return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
+
+
+def _devices(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
+    """Return what trials train on; where torch says it, load what the report needs while a process imports that.
+
+    Not where loading it changes the environment for a moment, which such processes are compared by.
+    """
+    if options.report and kind.packs and backend_is_usable():
+        preload_report()
+    return devices_for(options, kind)
 
 
 def _notified(notifier: Notifier, outcome: RunOutcome) -> RunOutcome:
