@@ -16,6 +16,10 @@ _FLAGS = [
 ]
 
 
+PATIENCE_MS = 120_000
+"""How long a test waits for a page: as long as the machine's other work may take."""
+
+
 def executable() -> str | None:
     """Where Chromium is, None where it is not."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
@@ -32,6 +36,6 @@ def chromium(path: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS, timeout=PATIENCE_MS)
         yield browser
         browser.close()

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.browser import PATIENCE_MS
+
 
 @pytest.fixture
 def serve():
@@ -53,6 +55,6 @@ class Seen:
 def browse(browser):
     """A page of a real browser, which notes errors."""
     page = browser.new_page(viewport={"width": 1400, "height": 1200})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE_MS)
     yield Seen(page)
     page.close()

@@ -68,10 +68,10 @@ def test_an_open_dashboard_shows_a_trial_that_ends_and_its_picture_without_being
     page.goto(url + "/studies/1/trials")
     page.get_by_text("Trial 0 (trial_id=1)").wait_for()
     assert cli(*RUN, "--epochs", "2", "--grid", "lr=.1,.01,.02").code == 0  # the dashboard is another process
-    page.get_by_text("Trial 2", exact=True).click(timeout=90_000)
+    page.get_by_text("Trial 2", exact=True).click()
     page.get_by_text("Trial 2 (trial_id=3)").wait_for()
     picture = page.locator("img[src*='/artifacts/']").first
-    picture.wait_for(timeout=90_000)
+    picture.wait_for()
     page.wait_for_function(LOADED, arg=picture.element_handle())
     assert browse.problems == []
 

@@ -20,7 +20,7 @@ from gridsearch.reporting import (
     write_comparison,
     write_report,
 )
-from tests.browser import drawn
+from tests.browser import PATIENCE_MS, drawn
 
 pytestmark = [
     pytest.mark.browser,
@@ -66,6 +66,7 @@ def page(browser, report):
 def opened(browser, path, **how):
     """Open a page that asks for nothing and says nothing."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | how)
+    context.set_default_timeout(PATIENCE_MS)
     heard, asked = [], []
     page = context.new_page()
     page.on("console", lambda message: heard.append(message.text))

@@ -6,6 +6,7 @@ import pytest
 
 from gridsearch.records import TrialState
 from gridsearch.reporting import Side, rank, write_comparison, write_report
+from tests.browser import PATIENCE_MS
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,6 +40,7 @@ def open_page(browser, report):
 
     def opened(width=1280, scheme="light", path=report, **more):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard.append(message.text))
