@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from gridsearch.training.kernels.stages import Activation, Curve
 from gridsearch.training.lanes.compile import stage_attention, stage_layers, stage_numbers
+from gridsearch.training.lanes.compile.row_drops import row_drop
 from gridsearch.training.lanes.compile.stage_reader import StageReader
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
@@ -303,6 +304,10 @@ def _stochastic_depth(
     return stage_numbers.dropout(r, input, p, from_recipe=False, whole=-1)
 
 
+def _row_drop(r: StageReader, input: torch.Tensor, keep: float) -> torch.Tensor:
+    return _stochastic_depth(r, input, 1 - keep, "row")
+
+
 _MOVING_METHODS = {
     *("view", "reshape", "flatten", "unflatten", "transpose", "permute", "swapaxes", "swapdims", "movedim"),
     *("t", "mT", "chunk", "split", "unbind", "select", "narrow", "squeeze", "unsqueeze", "expand"),
@@ -342,6 +347,7 @@ _CALLS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_avg_pool1d), _adaptive),
     F.dropout: _dropout(features=False),
     F.dropout2d: _dropout(features=True),
+    row_drop: _row_drop,
     **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
     F.scaled_dot_product_attention: _attention,
     F.linear: _linear,

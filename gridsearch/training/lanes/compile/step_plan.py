@@ -23,6 +23,7 @@ from gridsearch.training.kernels.stages import (
     View,
     numbers,
 )
+from gridsearch.training.lanes.compile import row_drops
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 from gridsearch.training.lanes.compile.stage_calls import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network
@@ -295,6 +296,7 @@ def plan_network(
             traced = trace(model, x_BCHW, training=training)
             model.train(training)
             found = inspect(model, traced, x_BCHW)
+            row_drops.fold(traced.graph, found)
             graphs.append(step_graph(model, traced, found, orders, training=training))
     except NotStackable as error:
         raise NoPlan(str(error)) from error

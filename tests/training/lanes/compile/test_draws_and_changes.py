@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training import method_of
+from gridsearch.training import kernels, method_of
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
@@ -37,7 +37,7 @@ class Net(nn.Module):
 
 def drop_path(net, x, training, keep=0.7):
     if not training:
-        return x
+        return x + net.more(x)
     shape = (x.shape[0],) + (1,) * (x.ndim - 1)
     random_tensor = x.new_empty(shape).bernoulli_(keep)
     if keep > 0.0:
@@ -123,6 +123,44 @@ def test_a_lane_that_draws_goes_on_the_same_when_others_end_and_in_another_pack(
     second.load_lane_state(0, Member(lanes[2], 2), first.lane_state(0))
     losses.append(second.train_epoch()[0].loss)
     plain = train_plainly(lambda: Net(drop_path, noise), lanes[2], 2, images)
+    assert losses == pytest.approx(plain.losses, rel=1e-9)
+
+
+def divided_first(net, x, training):
+    if not training:
+        return x + net.more(x)
+    return x + net.more(x).div(0.7) * torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype).bernoulli_(0.7)
+
+
+def drawn_before_another(net, x, training):
+    if not training:
+        return x + net.more(x)
+    mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(0.7)
+    return x + F.dropout(net.more(x), 0.5) * (mask / 0.7)
+
+
+def not_made_larger(net, x, training):
+    if not training:
+        return x + net.more(x)
+    return x + net.more(x) * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(0.7)
+
+
+@pytest.mark.skipif(kernels.find_compiler() is None, reason="needs a C compiler")
+@pytest.mark.parametrize(
+    ("function", "planned"),
+    [(drop_path, True), (divided_first, True), (drawn_before_another, False), (not_made_larger, False)],
+)
+def test_stochastic_depth_is_a_compiled_step_where_that_draws_and_computes_the_same(
+    function, planned, make_settings, make_images
+):
+    images, precision = make_images(18), Precision.of("float64", torch.device("cpu"))
+    settings = make_settings(dtype="float64", batch=8, optimizer="sgd", lr=0.01)
+    data = ResidentCache(images, device="cpu")(settings)
+    model = build_network(settings, 4, data, lambda *_: Net(function), precision)
+    program = PackProgram([Member(settings, 4)], [model], data, precision)
+    assert program.planned is planned
+    losses = [program.train_epoch()[0].loss for _ in range(2)]
+    plain = train_plainly(lambda: Net(function), settings, 4, images)
     assert losses == pytest.approx(plain.losses, rel=1e-9)
 
 
