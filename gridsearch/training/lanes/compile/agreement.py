@@ -15,7 +15,7 @@ from gridsearch.training.lanes.compile.lane_values import Form, NotStackable
 from gridsearch.training.lanes.compile.reference import PassResult, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -51,7 +51,10 @@ class PassNetwork(Protocol):
 
 
 AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
-"""How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
+"""How far a network may be from the models, as a share of a tensor's largest value: mistakes are of the order of 1."""
+
+_NOISE = 1e-3
+"""Below this share of the largest of its kind a tensor is rounding: the gradient of a bias that feeds a batch norm."""
 
 _ROUNDING, _ROUNDED = 4, 0.05
 """How far rounding to bfloat16 may take it from what is not rounded: times what the models' own does, and besides."""
@@ -61,6 +64,12 @@ _NUDGES, _UNSTABLE = 3, 0.3
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """What a network computes, and what the models do."""
+
+Kinds = tuple[list[torch.Tensor], ...]
+"""Logits, gradients, running statistics and counters, each lane by lane: sizes of one say nothing of another's."""
+
+Pairs = tuple[list[Pair], ...]
+"""Likewise, ours with theirs."""
 
 
 def check(network: Network, storage: Storage, originals: Originals) -> None:
@@ -89,7 +98,7 @@ def check(network: Network, storage: Storage, originals: Originals) -> None:
         references = [Reference.of(model, x_BCHW, precision) for model in models]
         nudged = [_nudged(models[0], x_BCHW, precision.unrounded, drawing) for _ in range(_NUDGES)]
 
-        def compare(pairs: Sequence[Pair], training: bool) -> None:
+        def compare(pairs: Pairs, training: bool) -> None:
             values = [_values([r.passes[training]], network, storage, training=training) for r in nudged]
             _compare_nudged(pairs, values, limit)
 
@@ -102,7 +111,7 @@ def _hold(
     references: Sequence[Reference],
     x_BCHW: torch.Tensor,
     precision: Precision,
-    compare: Callable[[Sequence[Pair], bool], None],
+    compare: Callable[[Pairs, bool], None],
 ) -> None:
     """Compare a network with its references in both modes and both forms of the images.
 
@@ -118,7 +127,7 @@ def _hold(
         rounded = [r.rounded[training] for r in references if r.rounded is not None]
         if rounded:
             found = _pairs(network, storage, rounded, x_BCHW, precision, form, training=training)
-            _compare_rounding(found, [theirs for _, theirs in exact])
+            _compare_rounding(found, tuple([theirs for _, theirs in pairs] for pairs in exact))
 
 
 def _nudged(
@@ -165,14 +174,13 @@ def check_same(
         Disagrees: they differ.
     """
 
-    def compare(x_BCHW: torch.Tensor) -> list[Pair]:
+    def compare(x_BCHW: torch.Tensor) -> Pairs:
         found = _computed(ours, storage, x_BCHW, precision)
         exact = _computed(theirs, storage, x_BCHW, precision.unrounded)
-        pairs = list(zip(found, exact, strict=True))
         if precision.rounds:
             rounded = _computed(theirs, storage, x_BCHW, precision)
-            _compare_rounding(list(zip(found, rounded, strict=True)), exact)
-        return pairs
+            _compare_rounding(_paired(found, rounded), exact)
+        return _paired(found, exact)
 
     limit = AGREEMENT[precision.name]
     try:
@@ -196,7 +204,7 @@ def _computed(
     x_BCHW: torch.Tensor,
     precision: Precision,
     digits: torch.Generator | None = None,
-) -> list[torch.Tensor]:
+) -> Kinds:
     """Return what a network computes in training and in evaluation; the lanes' tensors are afterwards as they were.
 
     Args:
@@ -225,8 +233,23 @@ def _computed(
     finally:
         for slot, weights in enumerate(before):
             storage.load_lane_tensors(slot, weights)
-    found = [forward.logits, *storage.split(gradients).values(), *moved, logits]
-    return [tensor.detach().clone() for tensor in found]
+    return _copied(_kinds([forward.logits, logits], storage.split(gradients).values(), moved))
+
+
+def _kinds(
+    logits: Sequence[torch.Tensor], gradients: Iterable[torch.Tensor], buffers: Sequence[torch.Tensor]
+) -> Kinds:
+    statistics = [buffer for buffer in buffers if buffer.is_floating_point()]
+    counters = [buffer for buffer in buffers if not buffer.is_floating_point()]
+    return list(logits), list(gradients), statistics, counters
+
+
+def _copied(kinds: Kinds) -> Kinds:
+    return tuple([tensor.detach().clone() for tensor in kind] for kind in kinds)
+
+
+def _paired(ours: Kinds, theirs: Kinds) -> Pairs:
+    return tuple(list(zip(*kind, strict=True)) for kind in zip(ours, theirs, strict=True))
 
 
 def _last_digits(values: torch.Tensor, drawing: torch.Generator) -> torch.Tensor:
@@ -244,7 +267,7 @@ def _pairs(
     form: Form,
     *,
     training: bool,
-) -> list[Pair]:
+) -> Pairs:
     """Return what a network computes beside what the models do; the lanes' tensors are afterwards as they were."""
     device, lanes = x_BCHW.device, storage.lanes
     before = [storage.lane_tensors(slot) for slot in range(lanes)]
@@ -270,41 +293,49 @@ def _pairs(
             )
             for slot, own in enumerate(expected)
         ]
-        found = [tensor.detach().clone() for tensor in _values(ours, network, storage, training=training)]
+        found = _copied(_values(ours, network, storage, training=training))
     finally:  # a pass moves running statistics, from which whatever comes next must not start
         for slot, weights in enumerate(before):
             storage.load_lane_tensors(slot, weights)
-    return list(zip(found, _values(expected, network, storage, training=training), strict=True))
+    return _paired(found, _values(expected, network, storage, training=training))
 
 
-def _values(
-    results: Sequence[PassResult], network: Network, storage: Storage, *, training: bool
-) -> list[torch.Tensor]:
+def _values(results: Sequence[PassResult], network: Network, storage: Storage, *, training: bool) -> Kinds:
     """Return what of the lanes' results is compared; nothing where masks come of other streams than on the CPU."""
     if training and network.has_dropout and storage.flat.device.type != "cpu":
-        return []
+        return ()
     names = storage.names if training else ()
-    return [
-        tensor
-        for own in results
-        for tensor in (own.logits, *(own.gradients[name] for name in names), *own.buffers.values())
-    ]
+    return _kinds(
+        [own.logits for own in results],
+        [own.gradients[name] for own in results for name in names],
+        [buffer for own in results for buffer in own.buffers.values()],
+    )
 
 
-def _compare(pairs: Sequence[Pair], limit: float) -> None:
-    largest = max((float(b.detach().double().abs().max()) for _, b in pairs if b.numel()), default=0.0)
-    for ours, theirs in pairs:
-        if theirs.numel() and not torch.allclose(
-            ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
-        ):
-            raise Disagrees("its K-lane form does not agree with the model itself")
+def _compare(kinds: Pairs, limit: float) -> None:
+    """Compare each tensor by its own largest value: what is small beside another's may still be wrong.
+
+    Args:
+        kinds: ours and theirs.
+        limit: how far ours may be, as a share of that value.
+
+    Raises:
+        Disagrees: ours is farther.
+    """
+    for pairs in kinds:
+        largest = [_largest(theirs) for _, theirs in pairs]
+        least = _NOISE * max(largest, default=0.0)
+        for (ours, theirs), own in zip(pairs, largest, strict=True):
+            ours, theirs = ours.detach().double(), theirs.detach().double()  # noqa: PLW2901
+            if not torch.allclose(ours, theirs, rtol=limit, atol=limit * (own + least), equal_nan=True):
+                raise Disagrees("its K-lane form does not agree with the model itself")
 
 
-def _compare_nudged(pairs: Sequence[Pair], nudged: Sequence[Sequence[torch.Tensor]], limit: float) -> None:
+def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limit: float) -> None:
     """Compare what makes rounding large: ours may be about as far as what comes of other last digits.
 
     Args:
-        pairs: ours and theirs, of one lane after the other.
+        kinds: ours and theirs.
         nudged: theirs with such digits, of the first lane or of all.
         limit: how far ours may be besides, as a share of the value.
 
@@ -312,36 +343,45 @@ def _compare_nudged(pairs: Sequence[Pair], nudged: Sequence[Sequence[torch.Tenso
         Undecided: that digit changes so much that nothing can be said.
         Disagrees: ours is farther.
     """
-    values = [theirs.detach().double().nan_to_num() for _, theirs in pairs]
-    least = 1e-3 * max((_rms(value) for value in values), default=0.0)
-    sizes = [_rms(value) + least for value in values]
-    spreads = [  # as shares of the sizes
-        max(_distance(other, value) for other in others) / size if size else 0.0
-        for value, size, others in zip(values, sizes, zip(*nudged, strict=True), strict=False)
-    ]
-    if any(spread > _UNSTABLE for spread in spreads):
-        raise Undecided("rounding decides what it computes")
-    for (ours, _), value, size, spread in zip(pairs, values, sizes, itertools.cycle(spreads), strict=False):
-        if not _distance(ours, value) <= (_ROUNDING * spread + limit) * size:
-            raise Disagrees("its K-lane form does not agree with the model itself")
+    for number, pairs in enumerate(kinds):
+        values = [theirs.detach().double().nan_to_num() for _, theirs in pairs]
+        least = _NOISE * max((_rms(value) for value in values), default=0.0)
+        sizes = [_rms(value) + least for value in values]
+        others = zip(*(each[number] for each in nudged), strict=True)
+        spreads = [  # as shares of the sizes
+            max(_distance(other, value) for other in same) / size if size else 0.0
+            for value, size, same in zip(values, sizes, others, strict=False)
+        ]
+        if any(spread > _UNSTABLE for spread in spreads):
+            raise Undecided("rounding decides what it computes")
+        for (ours, _), value, size, spread in zip(
+            pairs, values, sizes, itertools.cycle(spreads), strict=False
+        ):
+            if not _distance(ours, value) <= (_ROUNDING * spread + limit) * size:
+                raise Disagrees("its K-lane form does not agree with the model itself")
 
 
-def _compare_rounding(pairs: Sequence[Pair], exact: Sequence[torch.Tensor]) -> None:
+def _compare_rounding(kinds: Pairs, exact: Kinds) -> None:
     """Compare what is rounded to bfloat16 in other places: it must be about as near to what is not rounded.
 
     Args:
-        pairs: ours and theirs, both rounded.
+        kinds: ours and theirs, both rounded.
         exact: likewise, not rounded.
 
     Raises:
         Disagrees: ours is much farther.
     """
-    values = [tensor.detach().double().nan_to_num() for tensor in exact]
-    least = 1e-3 * max((_rms(value) for value in values), default=0.0)  # below that all is rounding
-    for (ours, theirs), value in zip(pairs, values, strict=True):
-        allowed = _ROUNDING * _distance(theirs, value) + _ROUNDED * (_rms(value) + least)
-        if not _distance(ours, value) <= allowed:
-            raise Disagrees("its K-lane form in bfloat16 does not agree with the model itself")
+    for pairs, tensors in zip(kinds, exact, strict=True):
+        values = [tensor.detach().double().nan_to_num() for tensor in tensors]
+        least = _NOISE * max((_rms(value) for value in values), default=0.0)
+        for (ours, theirs), value in zip(pairs, values, strict=True):
+            allowed = _ROUNDING * _distance(theirs, value) + _ROUNDED * (_rms(value) + least)
+            if not _distance(ours, value) <= allowed:
+                raise Disagrees("its K-lane form in bfloat16 does not agree with the model itself")
+
+
+def _largest(values: torch.Tensor) -> float:
+    return float(values.detach().double().nan_to_num(0, 0, 0).abs().max()) if values.numel() else 0.0
 
 
 def _distance(rounded: torch.Tensor, value: torch.Tensor) -> float:

@@ -93,12 +93,53 @@ def test_a_network_on_the_edge_of_a_relu_is_said_to_be_undecided_and_not_wrong()
         check_same(Wrong(network, noise=1e-6), network, storage, few, FLOAT32, more=lambda: many)
 
 
+class Small(nn.Sequential):
+    """The gradient of its first weights is much larger than that of the last bias, and so is a variance than a mean."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Flatten(), nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        )
+        with torch.no_grad():
+            self[1].weight.mul_(1e-2)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"tensor": "4.bias", "times": 0.0},
+        {"tensor": "4.bias", "times": -1.0},
+        {"tensor": "2.weight", "times": 1.1},
+        {"tensor": "2.running_mean", "times": 1.1},
+        {"tensor": "2.running_var", "times": 0.9},
+    ],
+    ids=str,
+)
+def test_a_mistake_in_what_is_small_is_found_beside_what_is_large(mistake):
+    torch.manual_seed(0)
+    models, few = [Small(), Small()], torch.randn(SAMPLE, 1, 8, 8)
+    references = [Reference.of(m, few, FLOAT32) for m in models]
+    network, storage = choose(models, few, FLOAT32)
+    wrong = Wrong(network, storage=storage, **mistake)
+    originals = Originals(models, few, FLOAT32, references, None)
+    check(network, storage, originals)
+    for refuse in (
+        lambda: check(wrong, storage, originals),
+        lambda: check_same(wrong, network, storage, few, FLOAT32),
+    ):
+        with pytest.raises(Disagrees):
+            refuse()
+
+
 class Wrong:
     """A network of which something is computed a little wrong."""
 
-    def __init__(self, network, *, logits=1.0, gradients=1.0, noise=0.0):
+    def __init__(
+        self, network, *, logits=1.0, gradients=1.0, noise=0.0, storage=None, tensor=None, times=1.0
+    ):
         self.network, self.dropout, self.has_dropout = network, network.dropout, False
         self._logits, self._gradients, self._noise = logits, gradients, noise
+        self._storage, self._tensor, self._times = storage, tensor, times
 
     def __call__(self, x, form, *, training):
         x = x * (1 + self._noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(7)))
@@ -107,6 +148,7 @@ class Wrong:
     def forward_pass(self, x, form):
         x = x * (1 + self._noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(7)))
         forward, times = self.network.forward_pass(x, form), self._gradients
+        storage, tensor, tensor_times = self._storage, self._tensor, self._times
 
         class Pass:
             logits = forward.logits
@@ -114,6 +156,9 @@ class Wrong:
             def gradients(self, grad_logits, into):
                 forward.gradients(grad_logits, into)
                 into.mul_(times)
+                if tensor is not None:
+                    wrong = storage.split(into).get(tensor, storage.tensors[tensor])
+                    wrong.detach().mul_(tensor_times)
 
         return Pass()
 
