@@ -11,7 +11,7 @@
 /* --- Softmax of rows ------------------------------------------------------------------------------------------------- */
 
 struct softmax {
-  int64_t rows, columns;
+  int64_t rows, columns, logarithm;
 };
 
 void softmax_forward(const struct op_args *a) {
@@ -25,8 +25,8 @@ void softmax_forward(const struct op_args *a) {
       y[c] = exponential(x[c] - most);
       sum += y[c];
     }
-    const vec share = all(1) / sum;
-    for (ptrdiff_t c = 0; c < s->columns; c++) y[c] *= share;
+    const vec share = all(1) / sum, log = s->logarithm ? logarithm(sum) : sum;
+    for (ptrdiff_t c = 0; c < s->columns; c++) y[c] = s->logarithm ? x[c] - most - log : y[c] * share;
   }
 }
 
@@ -39,9 +39,9 @@ void softmax_backward(const struct op_args *a) {
   if (!gx) return;
   for (ptrdiff_t r = 0; r < CEIL_DIV(a->images, V) * s->rows; r++) {
     vec sum = {0};
-    for (ptrdiff_t c = 0; c < s->columns; c++) sum += gy[c] * y[c];
+    for (ptrdiff_t c = 0; c < s->columns; c++) sum += s->logarithm ? gy[c] : gy[c] * y[c];
     for (ptrdiff_t c = 0; c < s->columns; c++) {
-      const vec own = y[c] * (gy[c] - sum);
+      const vec own = s->logarithm ? gy[c] - exponential(y[c]) * sum : y[c] * (gy[c] - sum);
       gx[c] = a->adds[0] ? gx[c] + own : own;
     }
     y += s->columns, gy += s->columns, gx += s->columns;

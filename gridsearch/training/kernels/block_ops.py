@@ -23,8 +23,10 @@ from gridsearch.training.kernels.stages import (
     ImageNorm,
     Learned,
     Multiply,
+    Pick,
     Product,
     Softmax,
+    Windows,
     numbers,
 )
 
@@ -63,7 +65,10 @@ def cover(stage: Stage, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
             found = _norm(stage, shape, dtype)
         case Softmax():
             channels, pixels = sides(shape)
-            found = small_op("softmax", _Softmax(pixels, channels), _INNER, dtype, source="attention.c")
+            own = _Softmax(pixels, channels, int(stage.logarithm))
+            found = small_op("softmax", own, _INNER, dtype, source="attention.c")
+        case Windows():
+            found = _windows(stage, dtype)
         case Product():
             found = _product(stage, dtype)
         case _:
@@ -125,6 +130,26 @@ def _product(stage: Product, dtype: torch.dtype) -> CompiledOp | None:
     return small_op("product", own, _INNER, dtype, source="attention.c", inputs=2, kept=places)
 
 
+def _windows(stage: Windows, dtype: torch.dtype) -> CompiledOp | None:
+    count = numbers(stage.shape)
+    places = np.frombuffer(stage.places, np.int32).reshape(count, -1)
+    weights = np.frombuffer(stage.weights).reshape(count, -1) if stage.weights else np.ones(places.shape)
+    there = places >= 0
+    # a run goes on as long as each place of the next window is the next one, with the same weight
+    same = (there[1:] == there[:-1]) & (weights[1:] == weights[:-1])
+    goes_on = (same & (~there[1:] | (places[1:] == places[:-1] + 1))).all(1)
+    first = np.flatnonzero(np.concatenate([[True], ~goes_on]))
+    ends = there[first].sum(1).cumsum()
+    lengths = np.diff(np.append(first, count))
+    runs = np.stack([first, lengths, np.append(0, ends[:-1]), ends], 1).astype(np.int32)
+    taps = np.empty(ends[-1], [("from", np.int64), ("weight", np.float64)])
+    taps["from"], taps["weight"] = places[first][there[first]], weights[first][there[first]]
+    own = _Windows(
+        *(list(Pick).index(stage.pick), count, stage.size, len(runs), runs.ctypes.data, taps.ctypes.data)
+    )
+    return small_op("windows", own, _INNER, dtype, source="windows.c", kept=(runs, taps))
+
+
 def _covers(begins: np.ndarray, sides: Pair, steps: Pair, size: int) -> bool:
     """Whether matrices that begin at some places have each of an input's numbers once."""
     inside = np.arange(sides[0])[:, None] * steps[0] + np.arange(sides[1]) * steps[1]
@@ -163,7 +188,14 @@ class _Norm(ctypes.Structure):
 
 
 class _Softmax(ctypes.Structure):
-    _fields_ = tuple((name, _INT) for name in ("rows", "columns"))
+    _fields_ = tuple((name, _INT) for name in ("rows", "columns", "logarithm"))
+
+
+class _Windows(ctypes.Structure):
+    _fields_ = (
+        *((name, _INT) for name in ("pick", "numbers", "size", "run_count")),
+        *((name, POINTER) for name in ("runs", "taps")),
+    )
 
 
 class _Product(ctypes.Structure):

@@ -19,6 +19,8 @@
 EACH_NUMBER(exponential, exp)
 EACH_NUMBER(exponential_less_1, expm1)
 EACH_NUMBER(error_function, erf)
+EACH_NUMBER(logarithm, log)
+EACH_NUMBER(logarithm_of_1_more, log1p)
 
 #else
 
@@ -64,7 +66,41 @@ INLINE vec error_function(vec x) {
   return (vec)((mask)(all(1.0f) - p * t * exponential(-(x * x))) ^ sign);
 }
 
+/* ln m + n ln 2 with x = 2^n m and m near 1; ln m by the polynomial of Cephes' logf. */
+INLINE vec logarithm(vec x) {
+  const mask tiny = (mask)(x < all(1.17549435e-38f)); /* too small to have all its bits */
+  const mask bits = (mask)where(tiny, x * all(8388608.0f), x);
+  const vec half = (vec)((bits & 0x7fffff) | 0x3f000000);
+  const mask low = (mask)(half < all(0.70710678f));
+  const vec n = __builtin_convertvector((bits >> 23) - 126 + low - (tiny & 23), vec);
+  const vec m = where(low, half + half, half) - all(1.0f), square = m * m;
+  vec p = all(7.0376836292e-2f);
+  p = p * m - all(1.1514610310e-1f);
+  p = p * m + all(1.1676998740e-1f);
+  p = p * m - all(1.2420140846e-1f);
+  p = p * m + all(1.4249322787e-1f);
+  p = p * m - all(1.6668057665e-1f);
+  p = p * m + all(2.0000714765e-1f);
+  p = p * m - all(2.4999993993e-1f);
+  p = p * m + all(3.3333331174e-1f);
+  vec y = p * m * square - n * all(2.12194440e-4f) - square * all(0.5f) + m + n * all(0.693359375f);
+  y = where((mask)(x < all(INFINITY)), y, x);
+  return where((mask)(x > all(0.0f)), y, where((mask)(x == all(0.0f)), all(-INFINITY), all(NAN)));
+}
+
+/* ln (1 + x), where the sum loses digits of x by what it has lost. */
+INLINE vec logarithm_of_1_more(vec x) {
+  const vec sum = all(1.0f) + x;
+  const vec y = logarithm(sum) * x / (sum - all(1.0f));
+  return where((mask)(sum == all(1.0f)), x, where((mask)(x < all(INFINITY)), y, x));
+}
+
 #endif
+
+INLINE vec root(vec x) {
+  for (int i = 0; i < V; i++) x[i] = DOUBLE ? sqrt(x[i]) : sqrtf(x[i]);
+  return x;
+}
 
 INLINE vec sigmoid(vec x) { return all(1) / (all(1) + exponential(-x)); }
 

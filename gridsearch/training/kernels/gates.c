@@ -10,14 +10,15 @@
 
 #define CURVES(X)                                                                                                    \
   X(RELU6) X(HARDSIGMOID) X(HARDSWISH) X(HARDTANH) X(GELU) X(GELU_TANH) X(SILU) X(SIGMOID) X(TANH) X(ELU) X(MISH)     \
-  X(AFFINE)
+  X(AFFINE) X(CELU) X(SOFTPLUS) X(LOG_SIGMOID) X(SOFTSIGN) X(TANHSHRINK) X(HARDSHRINK) X(SOFTSHRINK) X(THRESHOLD)     \
+  X(CLAMP) X(ABSOLUTE) X(EXPONENTIAL) X(LOGARITHM) X(SQUARE) X(ROOT) X(RECIPROCAL)
 #define NAME(KIND) KIND,
 enum { CURVES(NAME) };
 
 struct activation {
   int64_t kind, numbers; /* of an image */
   int64_t inner;         /* whether a batch is whole blocks of V images */
-  double a, b;           /* the bounds of HARDTANH, or its slope and level of AFFINE, or ELU's factors: below zero, and of all */
+  double a, b;           /* as `Activation` in stages.py has them */
 };
 
 static ptrdiff_t count_of(const struct op_args *a) {
@@ -35,6 +36,8 @@ INLINE vec clamped_6(vec x) { return clamped(x, all(0), all(6)); }
 INLINE vec bent(vec x) {
   return hyperbolic_tangent(all((REAL)0.79788456080286536) * (x + all((REAL)0.044715) * x * x * x));
 }
+
+INLINE vec size_of(vec x) { return (vec)((mask)x & ~(mask)all((REAL)-0.0)); }
 
 /* (1 + e^x)^2 - 1, which is no longer needed where it would overflow. */
 INLINE vec of_mish(vec x) {
@@ -59,7 +62,22 @@ INLINE vec activated(const int kind, const struct activation *s, vec x) {
     const vec w = of_mish(x);
     return where((mask)(x > all(20)), x, x * w / (w + all(2)));
   }
-  default: return a * x + b;
+  case AFFINE: return a * x + b;
+  case CELU: return where((mask)(x <= 0), a * exponential_less_1(x / a), x);
+  case SOFTPLUS: return where((mask)(x * a > b), x, logarithm_of_1_more(exponential(x * a)) / a);
+  case LOG_SIGMOID: return where((mask)(x >= 0), all(0), x) - logarithm_of_1_more(exponential(-size_of(x)));
+  case SOFTSIGN: return x / (all(1) + size_of(x));
+  case TANHSHRINK: return x - hyperbolic_tangent(x);
+  case HARDSHRINK: return where((mask)(size_of(x) <= a), all(0), x);
+  case SOFTSHRINK: return where((mask)(x > a), x - a, where((mask)(x < -a), x + a, x * all(0)));
+  case THRESHOLD: return where((mask)(x <= a), b, x);
+  case CLAMP: return clamped(x, a, b);
+  case ABSOLUTE: return size_of(x);
+  case EXPONENTIAL: return exponential(x);
+  case LOGARITHM: return logarithm(x);
+  case SQUARE: return x * x;
+  case ROOT: return root(x);
+  default: return all(1) / x;
   }
 }
 
@@ -98,7 +116,31 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
     const vec slope = w / all_of + x * all(4) * e * (e + all(1)) / (all_of * all_of);
     return gy * where((mask)(x > all(20)), all(1), slope);
   }
-  default: return gy * a;
+  case AFFINE: return gy * a;
+  case CELU: return gy * where((mask)(x <= 0), exponential(x / a), all(1));
+  case SOFTPLUS: return gy * where((mask)(x * a > b), all(1), sigmoid(x * a));
+  case LOG_SIGMOID: return gy * sigmoid(-x);
+  case SOFTSIGN: {
+    const vec below = all(1) + size_of(x);
+    return gy / (below * below);
+  }
+  case TANHSHRINK: {
+    const vec y = hyperbolic_tangent(x);
+    return gy * (y * y);
+  }
+  case HARDSHRINK:
+  case SOFTSHRINK: return where((mask)(size_of(x) <= a), none, gy);
+  case THRESHOLD: return where((mask)(x <= a), none, gy);
+  case CLAMP: return where((mask)(x >= a) & (mask)(x <= b), gy, none);
+  case ABSOLUTE: return gy * where((mask)(x > 0), all(1), where((mask)(x < 0), all(-1), none));
+  case EXPONENTIAL: return gy * exponential(x);
+  case LOGARITHM: return gy / x;
+  case SQUARE: return gy * (x + x);
+  case ROOT: { /* torch's norms have no slope at zero */
+    const vec own = gy * half / root(x);
+    return where((mask)(x == 0) & (mask)(a > 0), none, own);
+  }
+  default: return -gy / (x * x);
   }
 }
 
@@ -114,12 +156,22 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
     }                                                                                                                \
     break;
 
+/* The places of no image stay finite, and their gradients 0, whatever a curve makes of 0. */
+static void clear_padding(const struct op_args *a, vec *of) {
+  const struct activation *s = a->constants;
+  if (!s->inner || a->images % V == 0) return;
+  const ptrdiff_t block = a->images / V;
+  const mask there = present(a->images, block);
+  for (vec *i = of + block * s->numbers; i < of + (block + 1) * s->numbers; i++) *i = where(there, *i, all(0));
+}
+
 void activation_forward(const struct op_args *a) {
   const struct activation *s = a->constants;
   const ptrdiff_t count = CEIL_DIV(count_of(a), V); /* what lies behind the last number is nobody's */
   const vec *restrict x = a->x[0];
   vec *restrict y = a->y;
   switch (s->kind) { CURVES(EACH) }
+  if (s->kind >= EXPONENTIAL) clear_padding(a, y);
 }
 
 void activation_infer(const struct op_args *a) { activation_forward(a); }
@@ -132,6 +184,7 @@ void activation_backward(const struct op_args *a) {
   vec *restrict gx = a->gx[0];
   if (!gx) return;
   switch (s->kind) { CURVES(EACH_GRADIENT) }
+  if (s->kind >= EXPONENTIAL) clear_padding(a, gx);
 }
 
 /* --- Maps [blocks][pixels][channels][V] times gates [blocks][channels][V] ------------------------------------------- */

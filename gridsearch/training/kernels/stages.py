@@ -71,6 +71,21 @@ class Curve(StrEnum):
     ELU = "elu"
     MISH = "mish"
     AFFINE = "affine"
+    CELU = "celu"
+    SOFTPLUS = "softplus"
+    LOG_SIGMOID = "logarithm of sigmoid"
+    SOFTSIGN = "softsign"
+    TANHSHRINK = "tanhshrink"
+    HARDSHRINK = "hardshrink"
+    SOFTSHRINK = "softshrink"
+    THRESHOLD = "threshold"
+    CLAMP = "clamp"
+    ABSOLUTE = "absolute"
+    EXPONENTIAL = "exponential"
+    LOGARITHM = "logarithm"
+    SQUARE = "square"
+    ROOT = "root"
+    RECIPROCAL = "reciprocal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +94,10 @@ class Activation:
 
     Attributes:
         curve: which.
-        a: the least result of a hardtanh; an ELU's factor below zero; the slope of an affine function.
-        b: the largest result; an ELU's factor of all; the level.
+        a: the least result of a hardtanh or a clamp; an ELU's or a CELU's factor below zero; the slope of an affine
+            function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a slope at 0.
+        b: the largest result; an ELU's factor of all; the level; from where on a softplus is its argument; what a
+            threshold gives.
     """
 
     curve: Curve
@@ -147,7 +164,39 @@ class ImageNorm:
 
 @dataclass(frozen=True, slots=True)
 class Softmax:
-    """Softmax over each pixel's channels."""
+    """Softmax over each pixel's channels, or its logarithm."""
+
+    logarithm: bool = False
+
+
+class Pick(StrEnum):
+    """What becomes of a window of numbers, in the order of windows.c.
+
+    Of the largest one, the first of equal ones takes the gradient, or all of them share it.
+    """
+
+    SUM = "sum"
+    FIRST = "first largest"
+    ALL = "all largest"
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Each number of the result from a window of the input's: their weighted sum, or the largest.
+
+    Attributes:
+        pick: which.
+        shape: of the result.
+        size: numbers of the input.
+        places: int32 [numbers, taps]: of each window in the input, both in the order [pixels][channels]; -1 for none.
+        weights: float64 [numbers, taps] of a sum.
+    """
+
+    pick: Pick
+    shape: Shape
+    size: int
+    places: bytes
+    weights: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +303,7 @@ Stage = (
     | Learned
     | ImageNorm
     | Softmax
+    | Windows
     | Product
     | MaxPool
     | AvgPool
@@ -277,7 +327,7 @@ def shape_after(stage: Stage, shape: Shape) -> Shape:
         case MaxPool() | AvgPool():
             pooled = zip(shape[1:], stage.kernel, stage.stride, stage.padding, strict=True)
             return (shape[0], *((side + 2 * p - k) // step + 1 for side, k, step, p in pooled))
-        case View() | Arrange() | Learned():
+        case View() | Arrange() | Learned() | Windows():
             return stage.shape
         case Product():
             return (stage.columns, 1, stage.rows * stage.count)

@@ -16,8 +16,10 @@ from gridsearch.training.kernels.stages import (
     ImageNorm,
     Learned,
     Multiply,
+    Pick,
     Product,
     Softmax,
+    Windows,
 )
 from tests.training.kernels.op_calls import call
 
@@ -64,12 +66,31 @@ CURVES = {
     Curve.ELU: lambda x: 2.0 * F.elu(x, -0.25),
     Curve.MISH: F.mish,
     Curve.AFFINE: lambda x: -0.5 * x + 2.0,
+    Curve.CELU: lambda x: F.celu(x, 0.5),
+    Curve.SOFTPLUS: lambda x: F.softplus(x, 0.5, 5.0),
+    Curve.LOG_SIGMOID: F.logsigmoid,
+    Curve.SOFTSIGN: F.softsign,
+    Curve.TANHSHRINK: F.tanhshrink,
+    Curve.HARDSHRINK: lambda x: F.hardshrink(x, 0.5),
+    Curve.SOFTSHRINK: lambda x: F.softshrink(x, 0.5),
+    Curve.THRESHOLD: lambda x: F.threshold(x, -0.5, 2.0),
+    Curve.CLAMP: lambda x: x.clamp(-3.0, 2.0),
+    Curve.ABSOLUTE: torch.abs,
+    Curve.EXPONENTIAL: torch.exp,
+    Curve.LOGARITHM: torch.log,
+    Curve.SQUARE: torch.square,
+    Curve.ROOT: torch.sqrt,
+    Curve.RECIPROCAL: torch.reciprocal,
 }
 
 
 def activation(curve):
     """A stage of a curve, with bounds or factors where it has any."""
-    given = {Curve.HARDTANH: (-0.5, 2.0), Curve.ELU: (-0.25, 2.0), Curve.AFFINE: (-0.5, 2.0)}
+    given = {
+        **dict.fromkeys((Curve.HARDTANH, Curve.AFFINE, Curve.THRESHOLD), (-0.5, 2.0)),
+        **dict.fromkeys((Curve.HARDSHRINK, Curve.SOFTSHRINK), (0.5,)),
+        **{Curve.ELU: (-0.25, 2.0), Curve.CELU: (0.5,), Curve.SOFTPLUS: (0.5, 5.0), Curve.CLAMP: (-3.0, 2.0)},
+    }
     return Activation(curve, *given.get(curve, ()))
 
 
@@ -81,9 +102,14 @@ def test_activations_are_torchs_where_their_pieces_meet_too(curve, dtype):
     x[0, 0, 0] = torch.tensor([-3.0, 0.0, 3.0, 6.0])
     x[0, 0, 1] = torch.tensor([2.0, 9.0, -9.0, 0.5])
     x[0, 0, 2], x[0, 0, 3] = torch.tensor([1e-5, -1e-5, 21.0, -100.0]), torch.tensor([90.0, -88.0, 0.4, -0.5])
+    rows = drawn(7, 33, dtype=dtype) * 4
+    if curve in (Curve.LOGARITHM, Curve.ROOT, Curve.RECIPROCAL):
+        x, rows = x.abs() + 1e-6, rows.abs()
+    if curve == Curve.EXPONENTIAL:
+        x = x.clamp(max=20.0)
     for adds in (False, True):
         hold_against(activation(curve), [x], CURVES[curve], adds=adds, near=near)
-    hold_against(activation(curve), [drawn(7, 33, dtype=dtype) * 4], CURVES[curve], near=near)
+    hold_against(activation(curve), [rows], CURVES[curve], near=near)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -178,6 +204,38 @@ def test_softmax_is_torchs(adds):
     x[0, :, 0, 0], x[1, 2, 0, 1] = torch.tensor([900.0, -900.0, 900.0, 0.0, 1.0]), float("-inf")
     hold_against(Softmax(), [x], lambda x: x.softmax(1), adds=adds)
     hold_against(Softmax(), [drawn(IMAGES, 4)], lambda x: x.softmax(1), adds=adds)
+    x[0, :, 0, 0] = torch.tensor([900.0, -900.0, 900.0, 0.0, 1.0])
+    for x in (x[:1], drawn(IMAGES, 4), drawn(IMAGES, 4, dtype=torch.float32)):
+        near = 1e-10 if x.dtype == DOUBLE else 1e-6
+        hold_against(Softmax(logarithm=True), [x], lambda x: x.log_softmax(1), adds=adds, near=near)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_sums_and_maxima_of_windows_are_torchs(adds):
+    x = drawn(IMAGES, 3, 4, 2).mul(4).round()  # equal numbers too
+    places = np.arange(24).reshape(8, 3).astype(np.int32).tobytes()  # pixels of three channels
+
+    def windows(pick, weights=b""):
+        return Windows(pick, (1, 4, 2), 24, places, weights)
+
+    hold_against(windows(Pick.ALL), [x], lambda x: x.amax(1, keepdim=True), adds=adds)
+    hold_against(windows(Pick.FIRST), [x], lambda x: x.max(1, keepdim=True).values, adds=adds)
+    factors = np.tile([0.5, -1.0, 2.0], 8).tobytes()
+    weighted = lambda x: (x * torch.tensor([0.5, -1.0, 2.0])[:, None, None]).sum(1, keepdim=True)  # noqa: E731
+    hold_against(windows(Pick.SUM, factors), [x], weighted, adds=adds)
+    of_maps = np.full((3, 8), -1, np.int32)
+    of_maps[:, :8] = np.arange(24).reshape(8, 3).T
+    hold_against(Windows(Pick.ALL, (3,), 24, of_maps.tobytes()), [x], lambda x: x.amax((2, 3)), adds=adds)
+
+
+def test_the_largest_of_a_window_with_no_number_is_none():
+    x = drawn(IMAGES, 4)
+    x[2, 1] = float("nan")
+    for pick in (Pick.FIRST, Pick.ALL):
+        stage = Windows(pick, (2,), 4, np.array([[0, 1], [2, 3]], np.int32).tobytes())
+        found = call(block_ops.cover(stage, (4,), DOUBLE), [x], (2,), gy=torch.ones(IMAGES, 2, dtype=DOUBLE))
+        assert found.y.isnan().nonzero().tolist() == [[2, 0]]
+        assert found.gx[0].isnan().any() == (pick == Pick.ALL)
 
 
 @pytest.mark.parametrize("adds", [False, True])
