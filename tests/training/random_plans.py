@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.plugins import ImageData
-from tests.training import random_layers, random_tokens
+from tests.training import random_layers, random_more, random_tokens
 from tests.training.conftest import settings_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ CLASSES = 3
 EPOCHS = 2
 _MOST_NUMBERS = 12_000  # of a map: larger ones take time and show no more
 _MOST_TOKENS = 3_000  # numbers of all tokens of an image
+OLD = (1, 6, 7, 8, 13, 18, 24, 28)
+"""Cases without `random_more`."""
+
 _SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 21, 28, 33)
 """How far a lane may be from a plain loop in float64: times what rounding to its type does to one, and besides."""
 
@@ -43,6 +46,8 @@ class Case:
         pooled: how maps become features.
         tokens: how maps become tokens, and recipes of the layers over these; () for features at once.
         more: a recipe for after each of the layers over maps, or None.
+        further: recipes of `random_more` for after the layers over maps, and after those over tokens.
+        end: what comes after the last layer.
         odd: what is unusual about the network.
         settings: each lane's.
         seeds: likewise.
@@ -56,6 +61,8 @@ class Case:
     pooled: str
     tokens: tuple[Any, ...]
     more: tuple[Any, ...]
+    further: tuple[tuple[Any, ...], ...]
+    end: str
     odd: str
     settings: tuple[ImageSettings, ...]
     seeds: tuple[int, ...]
@@ -103,6 +110,13 @@ def draw(number: int, dtype: str | None = None) -> Case:
         tokens, more = (), [None] * 7
     elif t.random() < 0.5:
         tokens, more = (), [None] * 7 if t.random() < 0.5 else more
+    f = random.Random(f"further {number}")  # likewise
+    further = [
+        [draw(f) for _ in range(f.randint(1, 3))] for draw in (random_more.map_layer, random_more.token_layer)
+    ]
+    end = random_more.end(f)
+    if batch == 1 or number in OLD or f.random() < 0.4:
+        further, end = [[], []], ""
     return Case(
         number=number,
         image=(r.choice([1, 1, 2, 3, 4]), r.choice(_SIDES), r.choice(_SIDES)),
@@ -111,6 +125,8 @@ def draw(number: int, dtype: str | None = None) -> Case:
         pooled=r.choice(["flat"] * 6 + ["mean"] * 6 + ["adaptive"] * 3 + ["amax"]),
         tokens=tokens,
         more=tuple(more),
+        further=tuple(tuple(recipes) for recipes in further),
+        end=end,
         odd=r.choice(["none"] * 20 + ["frozen", "tied", "twice"]),
         settings=tuple(settings_of(**common, **_recipe(r)) for _ in range(lanes)),
         seeds=tuple(r.choice([seed, seed, r.randint(0, 99)]) for _ in range(lanes)),
@@ -164,12 +180,16 @@ class Drawn(nn.Module):
         for recipe, more in zip(case.layers, case.more, strict=False):
             x = _grow(layers, random_layers.layer_of(recipe, x.shape[1]), x)
             x = x if more is None else _grow(layers, random_tokens.map_layer_of(more, x.shape[1]), x)
+        for recipe in case.further[0]:
+            x = _grow(layers, random_more.map_layer_of(recipe, x.shape[1]), x)
         pooled: nn.Module = Pooled(case.pooled)
         if case.tokens and x[0, 0].numel() * x.shape[1] <= _MOST_TOKENS:
             how, *recipes = case.tokens
             x = _grow(layers, [random_tokens.Tokens(x.shape, how)], x)
             for recipe in recipes:
                 x = _grow(layers, random_tokens.token_layer_of(recipe, *x.shape[1:]), x)
+            for recipe in case.further[1]:
+                x = _grow(layers, random_more.token_layer_of(recipe, *x.shape[1:]), x)
             pooled = random_tokens.Read(how[-1])
         x = _grow(layers, [pooled], x)
         for recipe in case.features:
@@ -183,13 +203,14 @@ class Drawn(nn.Module):
         self.out = nn.Linear(x.shape[1], CLASSES)
         if case.odd == "frozen":
             next(iter(self.parameters())).requires_grad_(False)
+        self.end = nn.Sequential(*random_more.end_of(case.end))
         self.tied = nn.Linear(x.shape[1], CLASSES) if case.odd == "tied" else None
         if self.tied is not None:
             self.tied.weight = self.out.weight
 
     def forward(self, x):
         x = self.layers(x)
-        return self.out(x) if self.tied is None else self.out(x) + self.tied(F.relu(x))
+        return self.end(self.out(x) if self.tied is None else self.out(x) + self.tied(F.relu(x)))
 
 
 def _grow(layers: list[nn.Module], made: Sequence[nn.Module], x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@
 
 #include "batch_inner.h"
 
-struct run { /* numbers that stay beside each other; of no input: zeros */
+struct run { /* numbers that stay beside each other; of no input: a constant, `from` says which */
   int32_t input, from, to, count;
 };
 
@@ -17,6 +17,7 @@ struct arrangement {
   int64_t whole[OP_INPUTS];                 /* each of its numbers is read once */
   int64_t run_count;
   const struct run *runs;
+  const double *constants;
 };
 
 void arrange_forward(const struct op_args *a) {
@@ -25,7 +26,8 @@ void arrange_forward(const struct op_args *a) {
     vec *y = (vec *)a->y + b * s->numbers;
     for (const struct run *r = s->runs; r < s->runs + s->run_count; r++) {
       if (r->input < 0) {
-        memset(y + r->to, 0, sizeof(vec) * r->count);
+        const vec constant = all((REAL)s->constants[r->from]);
+        for (ptrdiff_t i = 0; i < r->count; i++) y[r->to + i] = constant;
         continue;
       }
       const vec *x = (const vec *)a->x[r->input] + b * s->sizes[r->input] + r->from;

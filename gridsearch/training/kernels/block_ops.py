@@ -8,12 +8,14 @@ Shapes: C channels, V numbers in a vector.
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridsearch.training.kernels.calling import POINTER
+from gridsearch.training.kernels.calling import POINTER, REALS
 from gridsearch.training.kernels.compiled_op import CompiledOp, sides, small_op
+from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.op import INPUTS, Layout, vector_numbers
 from gridsearch.training.kernels.stages import (
     Activation,
@@ -65,8 +67,8 @@ def cover(stage: Stage, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
             found = _norm(stage, shape, dtype)
         case Softmax():
             channels, pixels = sides(shape)
-            own = _Softmax(pixels, channels, int(stage.logarithm))
-            found = small_op("softmax", own, _INNER, dtype, source="attention.c")
+            how = _Softmax(pixels, channels, int(stage.logarithm))
+            found = small_op("softmax", how, _INNER, dtype, source="attention.c")
         case Windows():
             found = _windows(stage, dtype)
         case Product():
@@ -74,6 +76,18 @@ def cover(stage: Stage, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
         case _:
             found = None
     return found
+
+
+def gradient_sum(count: int, dtype: torch.dtype) -> tuple[Any, ctypes.Structure]:
+    """Return what adds so many numbers of a gradient to another, and what it reads.
+
+    Raises:
+        RuntimeError: nothing can be compiled here.
+    """
+    library = load(Path(__file__).with_name("gates.c"), {"DOUBLE": REALS.index(dtype)})
+    if library is None:
+        raise RuntimeError("no compiler for kernels")
+    return library.gradient_sum, _Numbers(count)
 
 
 def _activation(stage: Activation, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
@@ -88,17 +102,18 @@ def _arrange(stage: Arrange, dtype: torch.dtype) -> CompiledOp | None:
     inputs, at = places.T
     count = len(stage.sizes)
     # a run goes on as long as the next number is of the same input, and the next one there
-    goes_on = (inputs[1:] == inputs[:-1]) & ((at[1:] == at[:-1] + 1) | (inputs[1:] < 0))
+    goes_on = (inputs[1:] == inputs[:-1]) & (at[1:] == at[:-1] + (inputs[1:] >= 0))
     first = np.flatnonzero(np.concatenate([[True], ~goes_on]))
     lengths = np.diff(np.append(first, len(places)))
     runs = np.ascontiguousarray(np.stack([inputs[first], at[first], first, lengths], 1), dtype=np.int32)
+    constants = np.array(stage.constants)
     whole = [np.array_equal(np.sort(at[inputs == i]), np.arange(size)) for i, size in enumerate(stage.sizes)]
     own = _Arrangement(
         *(count, len(places)),
         *((_INT * INPUTS)(*each) for each in (stage.sizes, whole)),
-        *(len(runs), runs.ctypes.data),
+        *(len(runs), runs.ctypes.data, constants.ctypes.data),
     )
-    return small_op("arrange", own, _INNER, dtype, source="arrange.c", inputs=count, kept=runs)
+    return small_op("arrange", own, _INNER, dtype, source="arrange.c", inputs=count, kept=(runs, constants))
 
 
 def _norm(stage: ImageNorm, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
@@ -176,7 +191,7 @@ class _Arrangement(ctypes.Structure):
         *((name, _INT) for name in ("count", "numbers")),
         *((name, _INT * INPUTS) for name in ("sizes", "whole")),
         ("run_count", _INT),
-        ("runs", POINTER),
+        *((name, POINTER) for name in ("runs", "constants")),
     )
 
 

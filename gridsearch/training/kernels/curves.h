@@ -97,6 +97,12 @@ INLINE vec logarithm_of_1_more(vec x) {
 
 #endif
 
+/* With an exponent that is no whole number. */
+INLINE vec power(vec x, vec exponent) {
+  const vec size = where((mask)(x == all(-INFINITY)), all(INFINITY), x);
+  return exponential(exponent * logarithm(size));
+}
+
 INLINE vec root(vec x) {
   for (int i = 0; i < V; i++) x[i] = DOUBLE ? sqrt(x[i]) : sqrtf(x[i]);
   return x;

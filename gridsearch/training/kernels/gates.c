@@ -11,7 +11,7 @@
 #define CURVES(X)                                                                                                    \
   X(RELU6) X(HARDSIGMOID) X(HARDSWISH) X(HARDTANH) X(GELU) X(GELU_TANH) X(SILU) X(SIGMOID) X(TANH) X(ELU) X(MISH)     \
   X(AFFINE) X(CELU) X(SOFTPLUS) X(LOG_SIGMOID) X(SOFTSIGN) X(TANHSHRINK) X(HARDSHRINK) X(SOFTSHRINK) X(THRESHOLD)     \
-  X(CLAMP) X(ABSOLUTE) X(EXPONENTIAL) X(LOGARITHM) X(SQUARE) X(ROOT) X(RECIPROCAL)
+  X(CLAMP) X(ABSOLUTE) X(EXPONENTIAL) X(LOGARITHM) X(SQUARE) X(ROOT) X(RECIPROCAL) X(POWER)
 #define NAME(KIND) KIND,
 enum { CURVES(NAME) };
 
@@ -77,7 +77,8 @@ INLINE vec activated(const int kind, const struct activation *s, vec x) {
   case LOGARITHM: return logarithm(x);
   case SQUARE: return x * x;
   case ROOT: return root(x);
-  default: return all(1) / x;
+  case RECIPROCAL: return all(1) / x;
+  default: return power(x, a);
   }
 }
 
@@ -140,7 +141,8 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
     const vec own = gy * half / root(x);
     return where((mask)(x == 0) & (mask)(a > 0), none, own);
   }
-  default: return -gy / (x * x);
+  case RECIPROCAL: return -gy / (x * x);
+  default: return gy * a * power(x, a - all(1));
   }
 }
 
@@ -244,4 +246,14 @@ void multiply_backward(const struct op_args *a) {
     for (ptrdiff_t n = 0; gx && n < CEIL_DIV(a->images, V) * s->numbers; n++)
       gx[n] = a->adds[i] ? gx[n] + gy[n] * other[n] : gy[n] * other[n];
   }
+}
+
+/* --- A gradient added to another, of a parameter that two operations have --------------------------------------------- */
+
+/* params[0]: what is added to grads[0]; rows of numbers that begin anywhere. */
+void gradient_sum(const struct op_args *a) {
+  const struct multiplied *s = a->constants;
+  const REAL *restrict more = a->params[0];
+  REAL *restrict sum = a->grads[0];
+  for (ptrdiff_t i = 0; i < s->numbers; i++) sum[i] += more[i];
 }

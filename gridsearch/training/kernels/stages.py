@@ -86,6 +86,7 @@ class Curve(StrEnum):
     SQUARE = "square"
     ROOT = "root"
     RECIPROCAL = "reciprocal"
+    POWER = "power"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ class Activation:
     Attributes:
         curve: which.
         a: the least result of a hardtanh or a clamp; an ELU's or a CELU's factor below zero; the slope of an affine
-            function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a slope at 0.
+            function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a slope at 0;
+            a power's exponent, which is no whole number.
         b: the largest result; an ELU's factor of all; the level; from where on a softplus is its argument; what a
             threshold gives.
     """
@@ -130,12 +132,14 @@ class Arrange:
         shape: of the result.
         sizes: numbers of each input.
         places: int32 [numbers, 2]: of each number, in the order [pixels][channels], its input and its place there; the
-            input of a zero is -1.
+            input of a constant is -1, and its place is in `constants`.
+        constants: numbers of no input.
     """
 
     shape: Shape
     sizes: tuple[int, ...]
     places: bytes
+    constants: tuple[float, ...] = (0.0,)
 
 
 @dataclass(frozen=True, slots=True)

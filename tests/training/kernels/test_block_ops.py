@@ -81,6 +81,7 @@ CURVES = {
     Curve.SQUARE: torch.square,
     Curve.ROOT: torch.sqrt,
     Curve.RECIPROCAL: torch.reciprocal,
+    Curve.POWER: lambda x: x**1.75,
 }
 
 
@@ -89,7 +90,11 @@ def activation(curve):
     given = {
         **dict.fromkeys((Curve.HARDTANH, Curve.AFFINE, Curve.THRESHOLD), (-0.5, 2.0)),
         **dict.fromkeys((Curve.HARDSHRINK, Curve.SOFTSHRINK), (0.5,)),
-        **{Curve.ELU: (-0.25, 2.0), Curve.CELU: (0.5,), Curve.SOFTPLUS: (0.5, 5.0), Curve.CLAMP: (-3.0, 2.0)},
+        Curve.ELU: (-0.25, 2.0),
+        Curve.CELU: (0.5,),
+        Curve.SOFTPLUS: (0.5, 5.0),
+        Curve.POWER: (1.75,),
+        Curve.CLAMP: (-3.0, 2.0),
     }
     return Activation(curve, *given.get(curve, ()))
 
@@ -103,7 +108,7 @@ def test_activations_are_torchs_where_their_pieces_meet_too(curve, dtype):
     x[0, 0, 1] = torch.tensor([2.0, 9.0, -9.0, 0.5])
     x[0, 0, 2], x[0, 0, 3] = torch.tensor([1e-5, -1e-5, 21.0, -100.0]), torch.tensor([90.0, -88.0, 0.4, -0.5])
     rows = drawn(7, 33, dtype=dtype) * 4
-    if curve in (Curve.LOGARITHM, Curve.ROOT, Curve.RECIPROCAL):
+    if curve in (Curve.LOGARITHM, Curve.ROOT, Curve.RECIPROCAL, Curve.POWER):
         x, rows = x.abs() + 1e-6, rows.abs()
     if curve == Curve.EXPONENTIAL:
         x = x.clamp(max=20.0)
@@ -205,9 +210,9 @@ def test_softmax_is_torchs(adds):
     hold_against(Softmax(), [x], lambda x: x.softmax(1), adds=adds)
     hold_against(Softmax(), [drawn(IMAGES, 4)], lambda x: x.softmax(1), adds=adds)
     x[0, :, 0, 0] = torch.tensor([900.0, -900.0, 900.0, 0.0, 1.0])
-    for x in (x[:1], drawn(IMAGES, 4), drawn(IMAGES, 4, dtype=torch.float32)):
-        near = 1e-10 if x.dtype == DOUBLE else 1e-6
-        hold_against(Softmax(logarithm=True), [x], lambda x: x.log_softmax(1), adds=adds, near=near)
+    for own in (x[:1], drawn(IMAGES, 4), drawn(IMAGES, 4, dtype=torch.float32)):
+        near = 1e-10 if own.dtype == DOUBLE else 1e-6
+        hold_against(Softmax(logarithm=True), [own], lambda x: x.log_softmax(1), adds=adds, near=near)
 
 
 @pytest.mark.parametrize("adds", [False, True])

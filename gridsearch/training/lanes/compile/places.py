@@ -5,22 +5,36 @@ the place of its activations, whatever it is.  What comes out says which numbers
 and in which order.
 
 A code is a value's number, an image of the sample and a place in the image, which are in the order [pixels][channels];
-0 is the number 0.
+0 is the number 0, and codes of the value `CONSTANTS` are places in a list of numbers.
 
 Shapes: B batch, C/H/W channels, height, width.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 
+from gridsearch.training.kernels.stages import numbers
 from gridsearch.training.lanes.compile.step_graph import NoPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.training.kernels.stages import Shape
 
 PARAMETERS = 2**20
 """Values from this number on are parameters or buffers, which have no images."""
 
+CONSTANTS = 2**21
+"""The value of all numbers that are known before anything runs."""
+
 _IMAGE, _SOURCE = 32, 36  # bits in front of an image, and of a value
 _PLACE = 2**_IMAGE - 1
+_MAP = 3  # dimensions of one image's maps
 
 
 def encode(value: int, places: torch.Tensor, images: int | None) -> torch.Tensor:
@@ -43,13 +57,56 @@ def one_image(codes: torch.Tensor, images: int) -> torch.Tensor:
     Raises:
         NoPlan: the first dimension is not that of the images, or they are not treated alike.
     """
-    if codes.dim() < 2 or len(codes) != images:
+    if codes.dim() < 1 or len(codes) != images:
         raise NoPlan("an activation without a dimension of images")
+    if not _are_alike(codes, images):
+        raise NoPlan("an activation that mixes images")
+    return codes[0]
+
+
+def _are_alike(codes: torch.Tensor, images: int) -> bool:
+    """Whether all images in the first dimension have the same places."""
     first = codes[0]
     steps = torch.arange(images).view(-1, *(1,) * first.dim()) << _IMAGE
-    if not torch.equal(codes, first + steps * (is_activation(first)).to(torch.int64)):
-        raise NoPlan("an activation that mixes images")
-    return first
+    return torch.equal(codes, first + steps * (is_activation(first)).to(torch.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesAt:
+    """Where the images of an activation are: in a dimension, where each has so many parts (windows, say) in a row."""
+
+    dim: int
+    parts: int
+
+    @classmethod
+    def of(cls, codes: torch.Tensor, images: int) -> ImagesAt:
+        """Find them.
+
+        Raises:
+            NoPlan: they are nowhere.
+        """
+        for dim, side in enumerate(codes.shape):
+            found = cls(dim, side // images)
+            if side and side % images == 0 and _are_alike(found.first(codes, images), images):
+                return found
+        raise NoPlan("an activation without a dimension of images")
+
+    def first(self, codes: torch.Tensor, images: int) -> torch.Tensor:
+        """Return an activation with its images first, their parts behind them if there are several."""
+        moved = codes.movedim(self.dim, 0)
+        return moved if self.parts == 1 else moved.reshape(images, self.parts, *moved.shape[1:])
+
+    def back(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return an activation as it was; other dimensions may have other sides."""
+        joined = codes if self.parts == 1 else codes.flatten(0, 1)
+        return joined.movedim(0, self.dim)
+
+    def dims(self, dim: int) -> tuple[int, ...]:
+        """Return the dimensions that one has become."""
+        more = self.parts > 1
+        if dim == self.dim:
+            return (0, 1) if more else (0,)
+        return ((dim if dim > self.dim else dim + 1) + more,)
 
 
 def is_activation(codes: torch.Tensor) -> torch.Tensor:
@@ -94,3 +151,32 @@ def is_permutation(places: torch.Tensor, count: int) -> bool:
     seen = torch.zeros(count, dtype=torch.bool)
     seen[places.flatten()] = True
     return bool(seen.all())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A tensor whose content is known, in the place of an activation's codes."""
+
+    content: torch.Tensor
+
+
+def map_places(shape: Shape) -> torch.Tensor:
+    """Return where the numbers of maps [C, H, W] lie, which are [H, W, C], or of features [F]."""
+    if len(shape) != _MAP:
+        return torch.arange(numbers(shape)).view(shape)
+    channels, height, width = shape
+    return torch.arange(numbers(shape)).view(height, width, channels).permute(2, 0, 1)
+
+
+def renumbered(table: np.ndarray, constants: Sequence[float]) -> tuple[tuple[float, ...], np.ndarray]:
+    """Return the numbers that a table's places of no input are of, and the places with those numbered anew."""
+    of_none = table[:, 0] < 0
+    found, places = np.unique(table[of_none, 1], return_inverse=True)
+    at = table[:, 1].copy()
+    at[of_none] = places
+    return tuple(constants[i] for i in found), at
+
+
+def in_rows(rows: torch.Tensor, channels: int) -> torch.Tensor:
+    """Return where the numbers [..., D] of rows lie, each of so many channels."""
+    return rows[..., None] * channels + torch.arange(channels)

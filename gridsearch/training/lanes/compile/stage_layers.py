@@ -7,22 +7,35 @@ Shapes: C/H/W channels, height, width, F features, D channels of a token.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.kernels.stages import AvgPool, BatchNorm, Conv, ImageNorm, MaxPool
-from gridsearch.training.lanes.compile import stage_attention, stage_numbers
+from gridsearch.training.kernels.stages import (
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Curve,
+    ImageNorm,
+    MaxPool,
+    shape_after,
+)
+from gridsearch.training.lanes.compile import stage_attention, stage_numbers, stage_windows
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gridsearch.training.kernels.stages import Pair
     from gridsearch.training.lanes.compile.stage_reader import StageReader
 
 _MAP, _PLANE = 3, 2  # dimensions of one image's maps, and of a map
+_MOST_TAPS = 255  # of a window of max pooling; all others are maxima by a table
 
 
 def layer(r: StageReader, place: str, m: Any, x: Any, *others: Any) -> Any:
@@ -33,13 +46,11 @@ def layer(r: StageReader, place: str, m: Any, x: Any, *others: Any) -> Any:
         place: of the layer in the model.
         m: the layer.
         x: codes of its input.
-        others: of further inputs, which attention has.
+        others: of further inputs.
 
     Raises:
         NoPlan: it is no stage.
     """
-    if isinstance(m, nn.MultiheadAttention):
-        return stage_attention.multihead(r, place, m, x, *others)
     if others:
         raise NoPlan(f"{type(m).__name__} of several inputs")
     if type(m) in _MOVES:
@@ -52,22 +63,38 @@ def layer(r: StageReader, place: str, m: Any, x: Any, *others: Any) -> Any:
     return read(r, place, m, x)
 
 
+def knows(m: nn.Module) -> bool:
+    """Whether a layer is taken in as it is."""
+    return type(m) in _MOVES or type(m) in _LAYERS or stage_numbers.acts(m)
+
+
 def _names(place: str, m: Any, *names: str) -> tuple[str | None, ...]:
     prefix = f"{place}." if place else ""
     return tuple(None if getattr(m, n, None) is None else f"{prefix}{n}" for n in names)
 
 
-def _conv(r: StageReader, place: str, m: nn.Conv2d, x: Any) -> torch.Tensor:
+def _conv(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     params = _names(place, m, "weight", "bias")
+    if isinstance(m, nn.Conv1d):
+        return _conv_maps(r, m, x.unsqueeze(-2), params).squeeze(-2)
+    return _conv_maps(r, m, x, params)
+
+
+def _conv_maps(r: StageReader, m: Any, x: torch.Tensor, params: Sequence[str | None]) -> torch.Tensor:
+    how = _convolution(m)
+    if m.padding_mode != "zeros" or _pads_one_side(m):
+        sides, mode = m._reversed_padding_repeated_twice, m.padding_mode
+        x = pad(x, sides, "constant" if mode == "zeros" else mode)
+        how = replace(how, padding=(0, 0))
     first = r.one(x)
     if first.dim() != _MAP:
         raise NoPlan("a convolution of what is no map")
     if tuple(first.shape[1:]) == (1, 1) and len(r.shape(r.whole(x)[0])) == 1:
-        if not _is_pointwise(m):
+        if how.kernel != (1, 1) or how.groups != 1 or how.padding != (0, 0):
             raise NoPlan("a convolution of one pixel with others")
         codes = stage_numbers.dense(r, x.flatten(1), m.in_channels, m.out_channels, params)
         return codes[..., None, None]
-    return r.of_maps(r.add(_convolution(m), r.maps(x), params=params))
+    return r.of_maps(r.add(how, r.maps(x), params=tuple(params)))
 
 
 def _linear(r: StageReader, place: str, m: nn.Linear, x: Any) -> torch.Tensor:
@@ -92,12 +119,13 @@ def layer_norm(
     """Return the codes of a norm over the last dimensions, of this shape."""
     if eps is None:
         raise NoPlan("a norm without an eps")
-    value, rows = r.rows(x.flatten(-len(shape)))
+    first, at = r.images_first(x)
+    value, rows = r.rows(first.flatten(-len(shape)))
     channels = r.shape(value)[0]
     if params[0] is None and params[1] is not None:
         raise NoPlan("a norm with a bias alone")
     norm = ImageNorm(channels, 0, float(eps), **how)
-    return r.of_rows(r.add(norm, value, params=tuple(params)), rows).reshape(x.shape)
+    return at.back(r.of_rows(r.add(norm, value, params=tuple(params)), rows).reshape(first.shape))
 
 
 def _layer_norm(r: StageReader, place: str, m: nn.LayerNorm, x: Any) -> torch.Tensor:
@@ -127,9 +155,62 @@ def _instance_norm(r: StageReader, place: str, m: nn.InstanceNorm2d, x: Any) -> 
     return group_norm(r, x, m.num_features, m.eps, _names(place, m, "weight", "bias"))
 
 
-def _pooling(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
+def _max_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     del place
-    return r.of_maps(r.add(pool(m), r.maps(x)))
+    if m.return_indices:
+        raise NoPlan("pooling that gives indices")
+    maps, flat = _maps_of(m, x)
+    kernel, stride, dilation = (_of_rows(m, s) for s in (m.kernel_size, _stride(m), m.dilation))
+    padding = _of_rows(m, m.padding, 0)
+    like = torch.empty(1, *maps.shape[1:], device="meta")
+    sides = F.max_pool2d(like, kernel, stride, padding, dilation, m.ceil_mode).shape[2:]
+    stage = MaxPool(kernel, stride, padding)
+    whole = shape_after(stage, tuple(maps.shape[1:]))[1:] == tuple(sides)
+    if whole and dilation == (1, 1) and kernel[0] * kernel[1] <= _MOST_TAPS:
+        return flat(r.of_maps(r.add(stage, r.maps(maps))))
+    return flat(stage_windows.pooled(r, maps, (sides[0], sides[1]), kernel, stride, padding, dilation))
+
+
+def _mean_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
+    del place
+    maps, flat = _maps_of(m, x)
+    kernel, stride, padding = (
+        *(_of_rows(m, s) for s in (m.kernel_size, _stride(m))),
+        _of_rows(m, m.padding, 0),
+    )
+    override = getattr(m, "divisor_override", None)
+
+    def layer(maps: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(maps, kernel, stride, padding, m.ceil_mode, m.count_include_pad, override)
+
+    stage = AvgPool(kernel, stride, padding)
+    sides = layer(torch.empty(1, *maps.shape[1:], device="meta")).shape[2:]
+    plain = override is None and (m.count_include_pad or padding == (0, 0))
+    if plain and shape_after(stage, tuple(maps.shape[1:]))[1:] == tuple(sides):
+        return flat(r.of_maps(r.add(stage, r.maps(maps))))
+    return flat(stage_windows.resampled(r, maps, layer))
+
+
+def _stride(m: Any) -> Any:
+    return m.kernel_size if m.stride in (None, [], ()) else m.stride
+
+
+def _maps_of(m: Any, x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """Return what a layer takes as maps, of one row where it is for rows, and what makes rows of maps again."""
+    if not _is_of_rows(m):
+        return x, lambda maps: maps
+    return x.unsqueeze(-2), lambda maps: maps.squeeze(-2)
+
+
+def _is_of_rows(m: Any) -> bool:
+    return type(m).__name__.endswith("1d")
+
+
+def _of_rows(m: Any, sides: Any, down: int = 1) -> Pair:
+    """Return a layer's kernel, step or padding for maps; for one of rows `down`, for maps have one row, and its own."""
+    if not _is_of_rows(m):
+        return _pair(sides)
+    return down, int(sides if isinstance(sides, int) else sides[0])
 
 
 def _adaptive(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
@@ -138,20 +219,91 @@ def _adaptive(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
 
 
 def adaptive_mean(r: StageReader, x: torch.Tensor, size: Any) -> torch.Tensor:
-    """Return the codes of adaptive pooling: the mean over all, or over windows of one size.
-
-    Raises:
-        NoPlan: its windows are of several sizes.
-    """
-    sides = tuple(x.shape[2:])
-    wanted = (size,) * len(sides) if isinstance(size, int) else tuple(size or ())
-    wanted = tuple(side if want is None else want for want, side in zip(wanted, sides, strict=True))
+    """Return the codes of adaptive mean pooling."""
+    wanted = _adapted(x, size)
     if all(side == 1 for side in wanted):
         return stage_numbers.mean(r, x, tuple(range(2, x.dim())), keeps=True)
-    if len(wanted) != _PLANE or any(side % want for want, side in zip(wanted, sides, strict=True)):
-        raise NoPlan("adaptive pooling to windows of several sizes")
-    window = sides[0] // wanted[0], sides[1] // wanted[1]
-    return x if window == (1, 1) else r.of_maps(r.add(AvgPool(window, window), r.maps(x)))
+    if len(wanted) < _PLANE:
+        return adaptive_mean(r, x.unsqueeze(-2), (1, *wanted)).squeeze(-2)
+    window, rest = zip(
+        *(divmod(side, want) for want, side in zip(wanted, x.shape[2:], strict=True)), strict=True
+    )
+    if not any(rest):
+        return x if window == (1, 1) else r.of_maps(r.add(AvgPool(window, window), r.maps(x)))
+    return stage_windows.resampled(r, x, lambda maps: F.adaptive_avg_pool2d(maps, (wanted[0], wanted[1])))
+
+
+def _adaptive_max(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
+    del place
+    if m.return_indices:
+        raise NoPlan("pooling that gives indices")
+    maps, flat = _maps_of(m, x)
+    return flat(stage_windows.adaptive(r, maps, (1,) * (maps.dim() - x.dim()) + _adapted(x, m.output_size)))
+
+
+def _adapted(x: torch.Tensor, size: Any) -> tuple[int, ...]:
+    sides = tuple(x.shape[2:])
+    wanted = (size,) * len(sides) if isinstance(size, int) else tuple(size or ())
+    return tuple(side if want is None else want for want, side in zip(wanted, sides, strict=True))
+
+
+def pad(
+    x: torch.Tensor, sides: Sequence[int], mode: str = "constant", value: float | None = None
+) -> torch.Tensor:
+    """Return the codes of an activation with zeros, or with numbers of its own, around it."""
+    if mode != "constant":
+        return stage_windows.moved(x, lambda numbers: F.pad(numbers, list(sides), mode))
+    if value:
+        raise NoPlan("padding of other than zeros")
+    return F.pad(x, list(sides))
+
+
+def _padding(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
+    """Return the codes of a layer that moves numbers and takes no codes."""
+    del r, place
+    moved: torch.Tensor = stage_windows.moved(x, m)
+    return moved
+
+
+def _upsample(r: StageReader, place: str, m: nn.Upsample, x: Any) -> torch.Tensor:
+    del place
+    return interpolate(r, x, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor)
+
+
+def interpolate(r: StageReader, x: Any, *args: Any, **how: Any) -> torch.Tensor:
+    """Return the codes of maps of another size, with torch's further arguments."""
+
+    def layer(maps: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(maps, *args, **how)
+
+    mode = args[2] if len(args) > 2 else how.get("mode", "nearest")
+    return (
+        stage_windows.moved(x, layer) if mode.startswith("nearest") else stage_windows.resampled(r, x, layer)
+    )
+
+
+def _glu(r: StageReader, place: str, m: nn.GLU, x: Any) -> torch.Tensor:
+    del place
+    return glu(r, x, m.dim)
+
+
+def glu(r: StageReader, x: torch.Tensor, dim: int = -1) -> torch.Tensor:
+    """Return the codes of a gated linear unit."""
+    own, gate = x.chunk(2, dim)
+    return stage_numbers.multiply(r, own, stage_numbers.each(r, gate, Activation(Curve.SIGMOID)))
+
+
+def _prelu(r: StageReader, place: str, m: nn.PReLU, x: Any) -> torch.Tensor:
+    del m
+    return prelu(r, x, r.tensor(f"{place}.weight" if place else "weight"))
+
+
+def prelu(r: StageReader, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the codes of a ReLU with a learned slope below zero, which is that at zero too."""
+    above = stage_numbers.each(r, x, Activation(Curve.THRESHOLD))
+    below = stage_numbers.each(r, x, Activation(Curve.CLAMP, -math.inf, 0.0))
+    slopes = weight.view(-1, *(1,) * (x.dim() - 2))
+    return stage_numbers.add(r, above, stage_numbers.multiply(r, below, slopes))
 
 
 def _dropout(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
@@ -170,48 +322,35 @@ def channel_dropout(r: StageReader, x: Any, rate: float, *, from_recipe: bool) -
 
 def _softmax(r: StageReader, place: str, m: nn.Softmax, x: Any) -> torch.Tensor:
     del place
-    return stage_attention.softmax(r, x, m.dim)
+    return stage_attention.softmax(r, x, m.dim, logarithm=isinstance(m, nn.LogSoftmax))
+
+
+def _softmax_of_maps(r: StageReader, place: str, m: nn.Softmax2d, x: Any) -> torch.Tensor:
+    del place, m
+    return stage_attention.softmax(r, x, -_MAP)
 
 
 def _pair(sides: Any) -> Pair:
     return (sides, sides) if isinstance(sides, int) else (int(sides[0]), int(sides[-1]))
 
 
-def _convolution(m: nn.Conv2d) -> Conv:
-    if m.padding_mode != "zeros":
-        raise NoPlan("a convolution padded by other than zeros")
-    kernel, stride, dilation = (_pair(s) for s in (m.kernel_size, m.stride, m.dilation))
+def _convolution(m: Any) -> Conv:
+    kernel, stride, dilation = (_of_rows(m, s) for s in (m.kernel_size, m.stride, m.dilation))
     if m.padding == "same":
         whole = [step * (side - 1) for step, side in zip(dilation, kernel, strict=True)]
-        if any(side % 2 for side in whole):
-            raise NoPlan("a convolution padded on one side")
         padding = whole[0] // 2, whole[1] // 2
+    elif isinstance(m.padding, str):
+        padding = 0, 0
     else:
-        padding = (0, 0) if isinstance(m.padding, str) else _pair(m.padding)
+        padding = _of_rows(m, m.padding, 0)
     bias = m.bias is not None
     return Conv(m.in_channels, m.out_channels, kernel, stride, padding, dilation, m.groups, bias)
 
 
-def _is_pointwise(m: nn.Conv2d) -> bool:
-    return _pair(m.kernel_size) == (1, 1) and m.groups == 1 and m.padding in (0, (0, 0), "valid")
-
-
-def pool(m: Any) -> MaxPool | AvgPool:
-    """Return a pooling layer as a stage.
-
-    Raises:
-        NoPlan: it has options that no stage has.
-    """
-    # with ceil_mode too: windows that are not whole are more than the stage says, which the shape then shows
-    stride = m.kernel_size if m.stride in (None, [], ()) else m.stride
-    pairs = _pair(m.kernel_size), _pair(stride), _pair(m.padding)
-    if isinstance(m, nn.MaxPool2d):
-        if _pair(m.dilation) != (1, 1) or m.return_indices:
-            raise NoPlan("pooling with options")
-        return MaxPool(*pairs)
-    if m.divisor_override is not None or not (m.count_include_pad or pairs[2] == (0, 0)):
-        raise NoPlan("pooling with options")
-    return AvgPool(*pairs)
+def _pads_one_side(m: Any) -> bool:
+    """Whether a convolution pads one side by more than the other."""
+    sides = zip(_pair(m.kernel_size), _pair(m.dilation), strict=True)
+    return bool(m.padding == "same" and any(step * (side - 1) % 2 for side, step in sides))
 
 
 _MOVES = {
@@ -221,12 +360,18 @@ _MOVES = {
     nn.PixelShuffle,
     nn.PixelUnshuffle,
     nn.ChannelShuffle,
+    nn.ZeroPad1d,
     nn.ZeroPad2d,
 }
 """Layers that only move numbers: they move codes too."""
 
+_PADDINGS = (
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
+    *(nn.CircularPad1d, nn.CircularPad2d, nn.Unfold),
+)
+
 _LAYERS: dict[Any, Any] = {
-    nn.Conv2d: _conv,
+    **dict.fromkeys((nn.Conv2d, nn.Conv1d), _conv),
     nn.Linear: _linear,
     nn.modules.linear.NonDynamicallyQuantizableLinear: _linear,
     **dict.fromkeys((nn.BatchNorm2d, nn.BatchNorm1d), _batch_norm),
@@ -234,11 +379,16 @@ _LAYERS: dict[Any, Any] = {
     nn.RMSNorm: _rms_norm,
     nn.GroupNorm: _group_norm,
     nn.InstanceNorm2d: _instance_norm,
-    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), _pooling),
+    **dict.fromkeys((nn.MaxPool2d, nn.MaxPool1d), _max_pool),
+    **dict.fromkeys((nn.AvgPool2d, nn.AvgPool1d), _mean_pool),
+    **dict.fromkeys((nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool1d), _adaptive_max),
+    **dict.fromkeys(_PADDINGS, _padding),
+    **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), _upsample),
+    nn.GLU: _glu,
+    nn.PReLU: _prelu,
     **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d), _adaptive),
     **dict.fromkeys((nn.Dropout, nn.Dropout2d), _dropout),
-    nn.Softmax: _softmax,
-    nn.TransformerEncoderLayer: stage_attention.encoder_layer,
-    nn.TransformerEncoder: stage_attention.encoder,
+    **dict.fromkeys((nn.Softmax, nn.LogSoftmax), _softmax),
+    nn.Softmax2d: _softmax_of_maps,
 }
 """What takes in a layer."""

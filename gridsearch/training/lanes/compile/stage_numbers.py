@@ -26,49 +26,63 @@ from gridsearch.training.kernels.stages import (
     Multiply,
     Relu,
 )
-from gridsearch.training.lanes.compile.places import PARAMETERS, only_value, values_of
+from gridsearch.training.lanes.compile.lane_values import SAMPLE
+from gridsearch.training.lanes.compile.places import (
+    PARAMETERS,
+    ImagesAt,
+    is_activation,
+    only_value,
+    values_of,
+)
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.training.kernels.stages import Stage
+    from gridsearch.training.kernels.stages import Shape, Stage
     from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.stage_reader import StageReader
-
-_MAP = 3  # dimensions of one image's maps
 
 
 def each(r: StageReader, x: Any, stage: Stage) -> torch.Tensor:
     """Return the codes of an activation after a stage that acts on each number."""
-    value, places = r.whole(x)
-    return r.fresh(r.add(stage, value), places)
+    first, at = r.images_first(x)
+    value, places = r.whole(first)
+    return at.back(r.fresh(r.add(stage, value), places))
 
 
 def affine(r: StageReader, x: Any, slope: float, level: float) -> torch.Tensor:
     """Return the codes of a number times an activation, plus a number."""
+    if (slope, level) == (1, 0):
+        kept: torch.Tensor = x
+        return kept
     return each(r, x, Activation(Curve.AFFINE, float(slope), float(level)))
 
 
 def add(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the codes of a sum."""
-    return _pair(r, Add(), *_alike(a, b))
+    return _pair(r, Add(), *alike(a, b))
 
 
 def multiply(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the codes of a product: of maps with a number for each channel, or of each number with another."""
-    for maps, gate in ((a, b), (b, a)):
-        gates = maps.dim() == gate.dim() == 1 + _MAP and gate.shape[1] == maps.shape[1]
-        if gates and tuple(gate.shape[2:]) == (1, 1) and maps.shape[2:] != (1, 1) and not _is_parameter(gate):
-            return r.of_maps(r.add(Gate(), r.maps(maps), r.features(gate.flatten(1))))
-    return _pair(r, Multiply(), *_alike(a, b))
+    """Return the codes of a product: of maps or tokens with a number for each channel, or number by number."""
+    return _pair(r, Multiply(), *alike(a, b))
 
 
 def _is_parameter(codes: torch.Tensor) -> bool:
     return bool((values_of(codes) >= PARAMETERS).all())
 
 
-def _alike(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def shared(codes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return codes of parameters and constants, which have no images, as those of every image of an activation."""
+    if bool(is_activation(codes).any()) or codes.dim() > like.dim():
+        return codes
+    as_many = codes.view((1,) * (like.dim() - codes.dim()) + tuple(codes.shape))
+    return as_many.expand(len(like), *as_many.shape[1:]) if len(as_many) == 1 else as_many
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the codes of two activations of one shape, or of as many dimensions as one has."""
     try:
         shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
@@ -80,20 +94,37 @@ def _pair(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> tor
     """Return the codes of two activations' numbers taken together; in the order of the later one, if it is whole."""
     if all(_is_parameter(codes) for codes in (a, b)):
         raise NoPlan("arithmetic of parameters alone")
-    last = max((a, b), key=lambda codes: (r.is_whole(codes), not _is_parameter(codes), _source(codes)))
+    _, at = r.images_first(b if _is_parameter(a) else a)
+    a, b = (at.first(codes, SAMPLE) for codes in (a, b))
+    last = max((a, b), key=lambda codes: (r.is_whole(codes), not _is_parameter(codes), _spread(r, codes)))
     other = b if last is a else a
     value, places = r.whole(last)
-    theirs = r.in_order_of(other, value, places)
-    return r.fresh(r.add(stage, value, theirs), places)
+    wanted = r.in_order_of(other, places)
+    if isinstance(stage, Multiply) and (gates := _gates(wanted, r.shape(value))) is not None:
+        return at.back(r.fresh(r.add(Gate(), value, r.value(gates, tuple(gates.shape))), places))
+    return at.back(r.fresh(r.add(stage, value, r.value(wanted, r.shape(value))), places))
 
 
-def _source(codes: torch.Tensor) -> int:
+def _gates(wanted: torch.Tensor, shape: Shape) -> torch.Tensor | None:
+    """Return the codes of a number for each channel where what is wanted are these in each pixel; else None."""
+    by_pixel = wanted.view(-1, shape[0])
+    alike = len(by_pixel) > 1 and bool((by_pixel == by_pixel[0]).all())
+    return by_pixel[0] if alike else None
+
+
+def _spread(r: StageReader, codes: torch.Tensor) -> tuple[bool, int]:
+    """Return whether an activation has no number twice, and its value, if it has one."""
     value = only_value(codes)
-    return -1 if value is None else value
+    distinct = len(r.one(codes).unique()) == r.one(codes).numel()  # type: ignore[no-untyped-call]
+    return distinct, -1 if value is None else value
 
 
 def mean(r: StageReader, x: torch.Tensor, dims: tuple[int, ...], *, keeps: bool) -> torch.Tensor:
     """Return the codes of means over some dimensions."""
+    first, at = r.images_first(x)
+    if at != ImagesAt(0, 1):
+        found = mean(r, first, moved_dims(dims, x, at, "a mean"), keeps=True)
+        return squeezed(at.back(found), dims, keeps=keeps)
     over = sorted(d % x.dim() for d in dims)
     if not over or over[0] == 0:
         raise NoPlan("a mean over images")
@@ -105,6 +136,23 @@ def mean(r: StageReader, x: torch.Tensor, dims: tuple[int, ...], *, keeps: bool)
     for d in over if keeps else []:
         found = found.unsqueeze(d)
     return found
+
+
+def moved_dims(dims: Sequence[int], x: torch.Tensor, at: ImagesAt, what: str) -> tuple[int, ...]:
+    """Return dimensions of an activation as they are with its images first.
+
+    Raises:
+        NoPlan: one is that of the images.
+    """
+    given = [d % x.dim() for d in dims]
+    if not given or at.dim in given:
+        raise NoPlan(f"{what} over images")
+    return tuple(own for d in given for own in at.dims(d))
+
+
+def squeezed(x: torch.Tensor, dims: Sequence[int], *, keeps: bool) -> torch.Tensor:
+    """Return codes without some dimensions, which are of one number each, unless they are kept."""
+    return x if keeps else x.squeeze(tuple(dims))
 
 
 def dropout(
@@ -122,6 +170,15 @@ def dropout(
         from_recipe: a lane's recipe may set the rate.
         whole: 1 where whole channels are dropped, -1 where whole images are, else 0.
     """
+    if rate == 0 and not from_recipe:  # torch draws nothing then
+        kept: torch.Tensor = x
+        return kept
+    given, at = r.images_first(x)
+    if at != ImagesAt(0, 1):
+        if whole:
+            raise NoPlan("dropout of channels whose images are not first")
+        own = tuple(moved for d in order or range(x.dim()) for moved in at.dims(d))
+        return at.back(dropout(r, given, rate, own, from_recipe=from_recipe))
     first = r.one(x)
     value, places = r.whole(x)
     if not r.training:
@@ -150,10 +207,10 @@ def dropout(
 def dense(r: StageReader, x: Any, inputs: int, outputs: int, params: Sequence[str | None]) -> torch.Tensor:
     """Return the codes of a dense layer's result: of features, or of tokens as a convolution of single pixels."""
     bias = params[1] is not None
-    value, rows = r.rows(x)
-    if rows.dim() == 0:
-        return r.of_rows(r.add(Linear(inputs, outputs, bias), value, params=tuple(params)), rows)
-    return r.of_rows(r.add(Conv(inputs, outputs, (1, 1), bias=bias), value, params=tuple(params)), rows)
+    first, at = r.images_first(x)
+    value, rows = r.rows(first)
+    layer = Conv(inputs, outputs, (1, 1), bias=bias) if rows.dim() else Linear(inputs, outputs, bias)
+    return at.back(r.of_rows(r.add(layer, value, params=tuple(params)), rows))
 
 
 def leaky(slope: float) -> LeakyRelu:
@@ -183,8 +240,21 @@ _ACTIVATIONS: dict[Any, Any] = {
     nn.ELU: lambda m: Activation(Curve.ELU, m.alpha, 1.0),
     nn.SELU: lambda _: Activation(Curve.ELU, *_SELU),
     nn.Mish: lambda _: Activation(Curve.MISH),
+    nn.CELU: lambda m: Activation(Curve.CELU, m.alpha),
+    nn.Softplus: lambda m: Activation(Curve.SOFTPLUS, m.beta, m.threshold),
+    nn.LogSigmoid: lambda _: Activation(Curve.LOG_SIGMOID),
+    nn.Softsign: lambda _: Activation(Curve.SOFTSIGN),
+    nn.Tanhshrink: lambda _: Activation(Curve.TANHSHRINK),
+    nn.Hardshrink: lambda m: Activation(Curve.HARDSHRINK, m.lambd),
+    nn.Softshrink: lambda m: Activation(Curve.SOFTSHRINK, m.lambd),
+    nn.Threshold: lambda m: Activation(Curve.THRESHOLD, m.threshold, m.value),
 }
 """Layers that act on each number."""
+
+
+def acts(m: Any) -> bool:
+    """Whether a layer acts on each number."""
+    return type(m) in _ACTIVATIONS
 
 
 def activation(m: Any) -> Stage | None:

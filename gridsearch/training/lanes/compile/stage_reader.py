@@ -8,6 +8,7 @@ Shapes: B batch, C/H/W channels, height, width, F features, R rows (pixels, toke
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,25 +19,32 @@ from gridsearch.training.kernels.op import INPUTS
 from gridsearch.training.kernels.stages import Arrange, Flatten, Learned, View, numbers, shape_after
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.places import (
+    CONSTANTS,
     PARAMETERS,
+    ImagesAt,
+    Known,
     all_values,
     encode,
+    in_rows,
     is_permutation,
+    map_places,
     one_image,
     only_value,
     places_of,
+    renumbered,
     values_of,
 )
 from gridsearch.training.lanes.compile.step_graph import Node, NoPlan, StepGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gridsearch.training.kernels.stages import Shape, Stage
     from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.tracing import Found
 
 _MAP = 3  # dimensions of one image's maps
+_MOST_CONSTANTS = 2**20
 
 
 class StageReader:
@@ -50,6 +58,8 @@ class StageReader:
 
     Attributes:
         values: of each node that is an activation, the codes of its numbers; for several tensors a tuple of them.
+        known: of each node that is a tensor whose content no image and no training changes, the content.
+        pinned: names of the buffers whose content is that of all lanes.
         order: the dimensions of what the node that is read now takes first, the outermost in memory first; () for those
             of rows.
     """
@@ -58,6 +68,8 @@ class StageReader:
         self.model, self.found, self.training = model, found, training
         self._layer = layer
         self.values: dict[fx.Node, Any] = {}
+        self.known: dict[fx.Node, torch.Tensor] = {}
+        self.pinned: set[str] = set()
         self.order: Order = ()
         self.dropouts = 0
         self._nodes: list[Node] = []
@@ -68,6 +80,8 @@ class StageReader:
             None  # what `one` was asked for, and its answer
         )
         self._known: dict[tuple[bytes, Shape], int] = {}
+        self._constants: dict[float, int] = {}
+        self._names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
 
     # The values
 
@@ -77,18 +91,70 @@ class StageReader:
         if self._image or shape is None:
             return
         self._image, self._dtype = shape[1:], self.found.results[node].dtype
-        self.values[node] = self.fresh(0, _map_places(self._image))
+        self.values[node] = self.fresh(0, map_places(self._image))
 
-    def read_tensor(self, node: fx.Node) -> None:
-        """Take in a parameter or a buffer."""
-        name, shape = str(node.target), self.found.shapes[node]
-        known = {n for n, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
-        if name not in known or shape is None:
-            return  # a tensor of its own making: where it is used, there is no plan
+    def read_tensor(self, node: fx.Node, constants: Mapping[str, torch.Tensor]) -> None:
+        """Take in a parameter, a buffer, or a tensor that the forward makes of nothing."""
+        name = str(node.target)
+        own = constants[name] if name in constants else attrgetter(name)(self.model)
+        if name in constants:
+            self.known[node] = own
+        elif isinstance(own, torch.Tensor) and id(own) in self._names:
+            taken = self.take(own)
+            if isinstance(taken, Known):
+                self.known[node] = taken.content
+            else:
+                self.values[node] = taken
+
+    def take(self, tensor: torch.Tensor) -> torch.Tensor | Known:
+        """Return the codes of a parameter or a buffer of real numbers; of any other tensor its content."""
+        name = self._names.get(id(tensor))
+        if name is not None and tensor.is_floating_point():
+            return self.tensor(name)
+        if name is not None:
+            self.pinned.add(name)
+        return Known(tensor.detach())
+
+    def content(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return the numbers of codes of buffers alone.
+
+        Raises:
+            NoPlan: training, or an image, changes them.
+        """
+        found = torch.zeros(codes.shape)
+        buffers = dict(self.model.named_buffers())
+        for value in all_values(codes):
+            name = self._parameters[value - PARAMETERS] if PARAMETERS <= value < CONSTANTS else ""
+            if name not in buffers:
+                raise NoPlan("a comparison of what training changes")
+            self.pinned.add(name)
+            numbers = buffers[name].flatten().to(found.dtype)
+            ours = values_of(codes) == value
+            found[ours] = numbers[places_of(codes)[ours]]
+        return found
+
+    def constant(self, content: torch.Tensor) -> torch.Tensor:
+        """Return the codes of numbers that are known.
+
+        Raises:
+            NoPlan: they are too many.
+        """
+        if content.is_meta or content.numel() > _MOST_CONSTANTS:
+            raise NoPlan("numbers that are not known before")
+        numbers = [float(number) for number in content.flatten().tolist()]
+        places = [self._constants.setdefault(number, len(self._constants)) for number in numbers]
+        own = encode(CONSTANTS, torch.tensor(places, dtype=torch.int64).view(content.shape), None)
+        return torch.where(content == 0, 0, own)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return the codes of a parameter or a buffer."""
         if name not in self._parameters:
             self._parameters.append(name)
-        places = torch.arange(numbers(shape)).view(shape)
-        self.values[node] = encode(PARAMETERS + self._parameters.index(name), places, None)
+        own = (
+            self.model.get_parameter if name in dict(self.model.named_parameters()) else self.model.get_buffer
+        )
+        places = torch.arange(own(name).numel()).view(own(name).shape)
+        return encode(PARAMETERS + self._parameters.index(name), places, None)
 
     def parameter(self, codes: Any) -> str | None:
         """Return the name of the parameter that codes are those of, as it is; None for no parameter.
@@ -121,7 +187,7 @@ class StageReader:
         Raises:
             NoPlan: it has a value that nothing reads.
         """
-        graph = StepGraph(self._image, tuple(self._nodes))
+        graph = StepGraph(self._image, tuple(self._nodes), tuple(sorted(self.pinned)))
         if not all(graph.readers(n) for n in range(1, len(self._nodes))):
             raise NoPlan("a result that nothing reads")
         return graph
@@ -153,7 +219,7 @@ class StageReader:
 
     def of_maps(self, value: int) -> torch.Tensor:
         """Return the codes [B, C, H, W] of maps, or [B, F]."""
-        return self.fresh(value, _map_places(self.shape(value)))
+        return self.fresh(value, map_places(self.shape(value)))
 
     def layer(self, place: str, module: nn.Module, *given: Any) -> Any:
         """Return the codes of what a layer gives."""
@@ -172,6 +238,17 @@ class StageReader:
         if self._last is None or self._last[0] is not codes:
             self._last = codes, one_image(codes, SAMPLE)
         return self._last[1]
+
+    def images_first(self, codes: Any) -> tuple[torch.Tensor, ImagesAt]:
+        """Return an activation with its images first, and where they were.
+
+        Raises:
+            NoPlan: it has none.
+        """
+        if not isinstance(codes, torch.Tensor):
+            raise NoPlan("an operation of what is no activation")
+        at = ImagesAt.of(codes, SAMPLE)
+        return (codes, at) if at == ImagesAt(0, 1) else (at.first(codes, SAMPLE), at)
 
     def maps(self, codes: Any) -> int:
         """Return maps [C, H, W] as a value in this order; [C, W] are maps of one row.
@@ -204,9 +281,17 @@ class StageReader:
         if value is not None and self.is_whole(codes):
             return value, places_of(first)
         if first.dim() == _MAP:
-            return self.maps(codes), _map_places(tuple(first.shape))
+            return self.maps(codes), map_places(tuple(first.shape))
         value, _ = self.rows(codes)
         return value, torch.arange(first.numel()).view(first.shape)
+
+    def laid_out(self, shape: Shape) -> tuple[Shape, torch.Tensor]:
+        """Return the shape of a new value for results of a shape, and the place of each number: as `whole` has them."""
+        if len(shape) == _MAP:
+            return shape, map_places(shape)
+        count = numbers(shape)
+        own = (count,) if len(shape) <= 1 else (shape[-1], 1, count // shape[-1])
+        return own, torch.arange(count).view(shape)
 
     def is_whole(self, codes: torch.Tensor) -> bool:
         """Whether an activation has each number of one value once."""
@@ -229,20 +314,20 @@ class StageReader:
         shape = (channels, 1, count)
         if value is not None and value < PARAMETERS and numbers(self.shape(value)) == first.numel():
             rows = places[..., 0] // channels
-            if is_permutation(rows, count) and torch.equal(places, _in_rows(rows, channels)):
+            if is_permutation(rows, count) and torch.equal(places, in_rows(rows, channels)):
                 own = encode(value, torch.arange(first.numel()), None)
                 return self.value(own, shape), rows
         return self.value(first, shape), torch.arange(count).view(first.shape[:-1])
 
     def of_rows(self, value: int, rows: torch.Tensor) -> torch.Tensor:
         """Return the codes [B, ..., D] of maps [D, 1, R] whose rows come in another order, or of features."""
-        return self.fresh(value, _in_rows(rows, self.shape(value)[0]))
+        return self.fresh(value, in_rows(rows, self.shape(value)[0]))
 
-    def in_order_of(self, codes: torch.Tensor, value: int, places: torch.Tensor) -> int:
-        """Return an activation as a value in the order of another one, whose numbers have these places."""
+    def in_order_of(self, codes: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return the codes of an image in the order of another value, whose numbers have these places."""
         wanted = torch.empty(places.numel(), dtype=torch.int64)
         wanted[places.flatten()] = self.one(codes).flatten()
-        return self.value(wanted, self.shape(value))
+        return wanted
 
     def value(self, wanted: torch.Tensor, shape: Shape) -> int:
         """Return a value whose numbers [pixels, channels] are of these codes: one that is there, or a new one.
@@ -259,31 +344,31 @@ class StageReader:
 
     def _made(self, wanted: torch.Tensor, shape: Shape) -> int:
         source, places = only_value(wanted), places_of(wanted)
-        if source is not None:
+        if source is not None and source < CONSTANTS:
             theirs = self.shape(source)
             in_order = torch.equal(places, torch.arange(numbers(theirs)))
             if in_order and theirs == shape:
                 return source
-            if len(shape) == 1 and torch.equal(places, _map_places(theirs).flatten()):
+            if len(shape) == 1 and torch.equal(places, map_places(theirs).flatten()):
                 return self.add(Flatten(), source)
             if in_order:
                 return self.add(View(shape), source)
         wanted = self._joined(wanted)
         values = values_of(wanted)
-        sources = all_values(wanted)
-        if not sources:
-            raise NoPlan("an activation of zeros")
+        sources = [value for value in all_values(wanted) if value < CONSTANTS]
         table = np.full((len(wanted), 2), -1, np.int32)
         for i, value in enumerate(sources):
             table[(values == value).numpy(), 0] = i
-        table[:, 1] = np.where(table[:, 0] >= 0, places_of(wanted).numpy(), 0)
+        of_none = torch.where(values == CONSTANTS, places_of(wanted) + 1, 0)
+        table[:, 1] = np.where(table[:, 0] >= 0, places_of(wanted).numpy(), of_none.numpy())
+        used, table[:, 1] = renumbered(table, (0.0, *self._constants))
         sizes = tuple(numbers(self.shape(value)) for value in sources)
-        return self.add(Arrange(shape, sizes, table.tobytes()), *sources)
+        return self.add(Arrange(shape, sizes, table.tobytes(), used), *sources)
 
     def _learned(self, wanted: torch.Tensor) -> torch.Tensor:
         """Return codes with those of parameters as those of values."""
         values = values_of(wanted)
-        for number in (n for n in all_values(wanted) if n >= PARAMETERS):
+        for number in (n for n in all_values(wanted) if PARAMETERS <= n < CONSTANTS):
             value = self._parameter(number - PARAMETERS)
             wanted = torch.where(values == number, encode(value, places_of(wanted), None), wanted)
         return wanted
@@ -302,21 +387,9 @@ class StageReader:
 
     def _joined(self, wanted: torch.Tensor) -> torch.Tensor:
         """Return codes of as many values as an operation takes; what is too many is put together before."""
-        while len(sources := all_values(wanted)) > INPUTS:
+        while len(sources := [value for value in all_values(wanted) if value < CONSTANTS]) > INPUTS:
             some = torch.isin(values_of(wanted), torch.tensor(sources[:INPUTS]))
             part = self.value(wanted[some], (int(some.sum()),))
             wanted = wanted.clone()
             wanted[some] = encode(part, torch.arange(int(some.sum())), None)
         return wanted
-
-
-def _map_places(shape: Shape) -> torch.Tensor:
-    """Return where the numbers of maps [C, H, W] lie, which are [H, W, C], or of features [F]."""
-    if len(shape) != _MAP:
-        return torch.arange(numbers(shape)).view(shape)
-    channels, height, width = shape
-    return torch.arange(numbers(shape)).view(height, width, channels).permute(2, 0, 1)
-
-
-def _in_rows(rows: torch.Tensor, channels: int) -> torch.Tensor:
-    return rows[..., None] * channels + torch.arange(channels)

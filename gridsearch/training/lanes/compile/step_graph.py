@@ -51,10 +51,12 @@ class StepGraph:
     Attributes:
         image: shape of one image [C, H, W].
         nodes: all of them.
+        pinned: names of buffers whose content its stages have, so that it must stay as it is.
     """
 
     image: Shape
     nodes: tuple[Node, ...]
+    pinned: tuple[str, ...] = ()
 
     def shape(self, value: int) -> Shape:
         """Return one image's shape of a value."""
@@ -74,7 +76,7 @@ class StepGraph:
                 continue
             kept.append(replace(node, inputs=tuple(renamed[i] for i in node.inputs)))
             renamed[n] = len(kept)
-        return StepGraph(self.image, tuple(kept))
+        return StepGraph(self.image, tuple(kept), self.pinned)
 
 
 def same_network(training: StepGraph, evaluation: StepGraph) -> bool:

@@ -18,7 +18,6 @@ from gridsearch.training.kernels.stages import (
     Conv,
     Dropout,
     Flatten,
-    Learned,
     Linear,
     View,
     numbers,
@@ -78,12 +77,14 @@ class Steps:
         ops: all operations; the last one's output, in rows of features, are the logits.
         counters: names of the counts of batches that batch norms have seen.
         stages: of the network that they compute.
+        pinned: buffers by name whose content the operations have.
     """
 
     slots: list[Slot] = field(default_factory=list)
     ops: list[Placed] = field(default_factory=list)
     counters: list[str] = field(default_factory=list)
     stages: tuple[Stage, ...] = ()
+    pinned: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def logits(self) -> int:
@@ -160,9 +161,9 @@ class _Coverer:
             self._dropout(first, result)
             return
         assert op is not None
-        if isinstance(first.stage, Learned) and not self.steps.slots:
-            self._slot(0, Layout.BATCH_INNER)  # the images come first
         values = [*first.inputs[:1], *(value for node in nodes for value in node.inputs[1:])]
+        if not values and not self.steps.slots:
+            self._slot(0, Layout.BATCH_INNER)  # the images come first
         params = tuple(p for node in nodes for p in node.params)
         buffers = tuple(b for node in nodes for b in node.buffers)
         self.steps.counters += [node.counter for node in nodes if node.counter is not None]
@@ -249,7 +250,7 @@ def cover_steps(
 
     Args:
         graph: the network in training.
-        trained: names of the parameters that are trained.
+        trained: names of the parameters that are trained, all that each has.
         dtype: of the weights.
         images: of a batch.
         bf16: convolutions multiply bfloat16.
@@ -257,12 +258,6 @@ def cover_steps(
     Raises:
         NoPlan: there is no operation for a stage.
     """
-    params = [p for node in graph.nodes for p in node.params if p is not None]
-    if len(set(params)) != len(params):
-        raise NoPlan("a layer that is used twice")
-    trained = set(trained)
-    if not trained.issuperset(params):
-        raise NoPlan("a layer that is not trained")  # operations write the gradients of all their parameters
     if images == 1 and any(isinstance(n.stage, BatchNorm) and numbers(n.shape[1:]) == 1 for n in graph.nodes):
         raise NoPlan("a batch norm of one value")  # which torch refuses in words
     return _Coverer(graph, trained, dtype, images, bf16=bf16).run()
@@ -307,8 +302,11 @@ def plan_network(
     stages = [node.stage for node in graphs[0].nodes]
     if bf16 and not any(_convolves(stage) for stage in stages) and any(_is_wide(stage) for stage in stages):
         raise NoPlan("dense layers that torch multiplies faster in bfloat16")
-    trained, dtype = storage.names, storage.flat.dtype
-    return cover_steps(graphs[0], trained, dtype, images=images, bf16=bf16)
+    trained = [name for name in storage.tensors if storage.trained(name) is not None]
+    dtype = storage.flat.dtype
+    steps = cover_steps(graphs[0], trained, dtype, images=images, bf16=bf16)
+    steps.pinned = {name: storage.tensors[name][0].clone() for name in graphs[0].pinned}
+    return steps
 
 
 _WIDE = 2**19

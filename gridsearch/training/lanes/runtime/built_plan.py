@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gridsearch.training.kernels import block_ops
 from gridsearch.training.kernels.calling import POINTER
 from gridsearch.training.kernels.op import SLACK, OpArgs
 from gridsearch.training.kernels.plan import LAYOUTS, Call, PlanStruct, Relocation
@@ -63,7 +64,7 @@ class BuiltPlan:
         self._arena = _aligned(self._memory.size)
         self._random = torch.zeros(random_bytes // 8 + 1, dtype=torch.int64)
         self.gradient = torch.empty(storage.flat.shape[1], dtype=self._dtype)
-        self._scratch = torch.empty(storage.flat.shape[1], dtype=self._dtype)
+        self._sums: dict[int, list[_Sum]] = {}
         self.tensors = [name for name in storage.tensors if storage.trained(name) is None]
         self.struct = self._build(data, batch, losses, optimizer)
 
@@ -76,17 +77,14 @@ class BuiltPlan:
         """Return the C structure of the plan."""
         steps, size = self._steps, len(self._steps.ops)
         args, table = self._all_operands()
-        calls = [
-            [(placed.op.library.forward, n) for n, placed in enumerate(steps.ops)],
-            # what lies before all parameters has no gradient
-            [
-                (placed.op.library.backward, n)
-                for n, placed in reversed(list(enumerate(steps.ops)))
-                if steps.slots[placed.output].trained
-            ],
-            [(placed.op.library.infer, size + n) for n, placed in enumerate(steps.ops)],
-        ]
-        forward, backward, infer = (_calls(each, args) for each in calls)
+        backwards: list[tuple[Any, OpArgs]] = []
+        for n, placed in reversed(list(enumerate(steps.ops))):
+            if steps.slots[placed.output].trained:  # what lies before all parameters has no gradient
+                backwards.append((placed.op.library.backward, args[n]))
+                backwards += [(one.function, one.args) for one in self._sums.get(n, ())]
+        forward = _calls([(placed.op.library.forward, args[n]) for n, placed in enumerate(steps.ops)])
+        backward = _calls(backwards)
+        infer = _calls([(placed.op.library.infer, args[size + n]) for n, placed in enumerate(steps.ops)])
         labels, image = torch.empty(batch, dtype=torch.int64), torch.empty_like(data.pixels[0])
         self._parts = forward, backward, infer, args, table, labels, image
         logits = steps.slots[steps.logits]
@@ -131,7 +129,7 @@ class BuiltPlan:
         size = len(self._steps.ops)
         args = (OpArgs * (2 * size))()
         relocations: list[Relocation] = []
-        written: set[int] = set()
+        written: set[int | str] = set()
         # in the order of the backward pass, which says who writes a gradient, and who adds to it
         for n in reversed(range(size)):
             self._operands(n, args[n], relocations, written)
@@ -139,7 +137,7 @@ class BuiltPlan:
         return args, (Relocation * len(relocations))(*relocations)
 
     def _operands(
-        self, n: int, args: OpArgs, relocations: list[Relocation], written: set[int] | None
+        self, n: int, args: OpArgs, relocations: list[Relocation], written: set[int | str] | None
     ) -> None:
         """Fill in an operation's pointers, and note those that differ from lane to lane.
 
@@ -147,7 +145,8 @@ class BuiltPlan:
             n: its number; after all those in training come those in evaluation.
             args: where to write.
             relocations: likewise.
-            written: slots whose gradients operations that run before it in the backward pass write; None in evaluation.
+            written: slots and parameters whose gradients operations that run before it in the backward pass write; None
+                in evaluation.
         """
         memory, steps = self._memory, self._steps
         training = written is not None
@@ -170,14 +169,27 @@ class BuiltPlan:
             if name is None:
                 continue
             self._relocate(relocations, args, OpArgs.params, i, name)
-            offset = self._offset(name)
-            place = self._scratch if offset is None else self.gradient[offset:]
-            args.grads[i] = place.data_ptr() if training else None
+            if written is not None:
+                args.grads[i] = self._gradient_of(name, number, written).data_ptr()
         for i, name in enumerate(placed.buffers):
             self._relocate(relocations, args, OpArgs.buffers, i, name)
         if placed.draws:
             args.buffers[0] = self._random.data_ptr()
             args.saved = self._at(memory.saved[number])
+
+    def _gradient_of(self, name: str, op: int, written: set[int | str]) -> torch.Tensor:
+        """Return where an operation writes a parameter's gradient: beside, where another one has written it before.
+
+        What is written beside is added afterwards; that of a parameter that is not trained is forgotten.
+        """
+        first, offset = self._storage.trained(name), self._offset(name)
+        if first is not None and first not in written:
+            written.add(first)
+            return self.gradient[offset:]
+        beside = torch.empty(self._storage.tensors[name][0].numel(), dtype=self._dtype)
+        added = None if offset is None else self.gradient[offset:]
+        self._sums.setdefault(op, []).append(_Sum(beside, added, self._dtype))
+        return beside
 
     def _relocate(self, relocations: list[Relocation], args: OpArgs, field: Any, i: int, name: str) -> None:
         place = ctypes.addressof(args) + field.offset + i * ctypes.sizeof(POINTER)
@@ -195,15 +207,29 @@ class BuiltPlan:
         return int(self._storage.split(self._storage.flat)[first].storage_offset())
 
 
+class _Sum:
+    """A gradient that an operation writes beside the parameter's own, and the call that adds it, if any.
+
+    Attributes:
+        function: what adds it.
+        args: its operands.
+    """
+
+    def __init__(self, beside: torch.Tensor, to: torch.Tensor | None, dtype: torch.dtype) -> None:
+        self.beside = beside
+        self.function, self._numbers = block_ops.gradient_sum(0 if to is None else beside.numel(), dtype)
+        self.args = OpArgs(constants=ctypes.addressof(self._numbers))
+        self.args.params[0] = beside.data_ptr()
+        self.args.grads[0] = None if to is None else to.data_ptr()
+
+
 def _aligned(size: int) -> torch.Tensor:
     """Return so many bytes that begin where a cache line does, with slack behind them."""
     raw = torch.zeros(size + SLACK + 64, dtype=torch.uint8)
     return raw[-raw.data_ptr() % 64 :]
 
 
-def _calls(
-    wanted: Sequence[tuple[ctypes._FuncPointer, int]], args: ctypes.Array[OpArgs]
-) -> ctypes.Array[Call]:
+def _calls(wanted: Sequence[tuple[Any, OpArgs]]) -> ctypes.Array[Call]:
     return (Call * len(wanted))(
-        *(Call(ctypes.cast(function, POINTER).value, ctypes.pointer(args[n])) for function, n in wanted)
+        *(Call(ctypes.cast(function, POINTER).value, ctypes.pointer(args)) for function, args in wanted)
     )

@@ -92,6 +92,8 @@ def plan_steps(
             bf16=precision.rounds,
         )
         planned = PlannedSteps(steps, storage, passes.data, plan, optimizer)
+        if not planned.fits():
+            raise NoPlan("masks or indices that differ from lane to lane")
         averages.set_decays([m.settings.ema for m in members])
         rates = [m.settings.dropout for m in members]
         planned.bind(members, optimizer, averages, rates, splits)

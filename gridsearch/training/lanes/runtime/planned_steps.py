@@ -117,6 +117,11 @@ class PlannedSteps:
 
     # The lanes
 
+    def fits(self) -> bool:
+        """Whether all lanes have the buffers whose content the operations have."""
+        tensors = self._storage.tensors
+        return all(bool((tensors[name] == own).all()) for name, own in self._steps.pinned.items())
+
     def bind(
         self,
         members: Sequence[PlannedLane],

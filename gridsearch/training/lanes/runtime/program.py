@@ -259,6 +259,8 @@ class PackProgram:
         if form != self._form:
             self._runner.release()
             self._form = form
+        if self._planned is not None and not self._planned.fits():
+            self._planned = None
         if self._planned is not None and isinstance(self._optimizer, PackOptimizer):
             self._planned.bind(self.members, self._optimizer, self.averages, rates, self._splits)
 

@@ -126,11 +126,160 @@ def convnext():
     return models.ConvNeXt(blocks, stochastic_depth_prob=0.2, num_classes=3)
 
 
+class Maxima(Net):
+    """Maxima over maps and channels, of pairs, and of pooling whose windows leave the map or differ in size."""
+
+    def more(self):
+        self.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.own = nn.AdaptiveMaxPool2d(3)
+        self.apart = nn.MaxPool2d(2, 1, dilation=2)
+
+    def body(self, x):
+        x = torch.cat([x.max(1, keepdim=True).values, x[:, :7]], 1) - x.amin(1, keepdim=True)
+        x = self.apart(torch.maximum(x, -x)) + x.amax((2, 3), keepdim=True)
+        return torch.cat([self.pool(F.pad(x, (1, 0, 0, 1))).flatten(1), self.own(x).flatten(1)], 1)
+
+
+class Resampled(Net):
+    """Means of windows of several sizes, maps of another size, and what lies around maps."""
+
+    def more(self):
+        self.mirrored = nn.Conv2d(8, 4, 3, padding=1, padding_mode="reflect")
+        self.mean, self.up = nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.Upsample(scale_factor=2)
+        self.uneven, self.around = nn.AdaptiveAvgPool2d((3, 5)), nn.CircularPad2d(1)
+
+    def body(self, x):
+        x = self.mirrored(x)
+        y = F.interpolate(x, size=(5, 4), mode="bilinear", align_corners=False)
+        parts = (
+            self.uneven(self.up(x)),
+            self.mean(self.around(x)),
+            F.avg_pool2d(y, 2, ceil_mode=True),
+            F.unfold(x, 2),
+        )
+        return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+class Curved(Net):
+    """Activations, functions that are made of others, and buffers that normalize."""
+
+    def more(self):
+        self.prelu, self.gates = nn.PReLU(8), nn.Conv2d(8, 16, 1)
+        self.register_buffer("scale", torch.linspace(1, 2, 8).view(1, 8, 1, 1))
+        self.norm = nn.LocalResponseNorm(3)
+
+    def body(self, x):
+        x = self.prelu(x / self.scale - self.scale) + F.glu(self.gates(x), 1)
+        x = F.normalize(x) + (x - x.mean((2, 3), keepdim=True)) / (1 + x.std((2, 3), keepdim=True))
+        x = torch.rsqrt(1 + x**2) + F.softplus(x) * x.clamp(-0.5, 0.5) + x.abs().sum(1, keepdim=True)
+        return self.norm(x) + torch.norm(x, p=2, dim=(2, 3), keepdim=True) - torch.exp(-x.square())
+
+
+class Shared(Net):
+    """Layers that are used twice, weights of two layers that are one, and a layer that is not trained."""
+
+    def more(self):
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.one, self.two, self.frozen = (
+            nn.Linear(8, 8),
+            nn.Linear(8, 8),
+            nn.Linear(8, 8).requires_grad_(False),
+        )
+        self.two.weight = self.one.weight
+
+    def body(self, x):
+        for _ in range(3):
+            x = F.relu(self.norm(self.conv(x)))
+        x = x.mean((2, 3))
+        return self.two(F.relu(self.one(self.frozen(self.two(x)))))
+
+
+class Masks(Net):
+    """Masks of attention in all forms, and a bias by the places of two tokens."""
+
+    def more(self):
+        self.register_buffer("past", torch.tril(torch.ones(16, 16)))
+        self.register_buffer("seen", (torch.arange(16) % 3 != 1)[None])
+        self.register_buffer("index", torch.arange(16)[:, None] - torch.arange(16) + 15)
+        self.table, self.places = nn.Parameter(torch.randn(31, 2)), nn.Embedding(16, 8)
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2) + self.places(torch.arange(16))
+        q = x.view(x.shape[0], 16, 2, 4).transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, q, q, is_causal=True)
+        y = y + F.scaled_dot_product_attention(q, q, y, attn_mask=self.seen)
+        scores = torch.einsum("bhid,bhjd->bhij", q, y) + self.table[self.index].permute(2, 0, 1)
+        y = scores.masked_fill(self.past == 0, float("-inf")).softmax(-1) @ y
+        return x + y.transpose(1, 2).flatten(2)
+
+
+class Others(Net):
+    """Attention from other tokens, with the images in another dimension, within windows that are images meanwhile."""
+
+    def more(self):
+        self.attend, self.asked = (
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.Parameter(torch.randn(1, 4, 8)),
+        )
+        one = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)
+        self.encoder = nn.TransformerEncoder(one, 1, enable_nested_tensor=False)
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        few = self.attend(self.asked.expand(x.shape[0], -1, -1), x, x)[0]
+        windows = x.reshape(-1, 4, 8)
+        x = F.scaled_dot_product_attention(windows, windows, windows).view(x.shape)
+        return torch.cat([self.encoder(x.permute(1, 0, 2)).permute(1, 0, 2), few], 1)
+
+
+class Rows(Net):
+    """Layers over rows, and the logarithm of the shares of classes."""
+
+    def more(self):
+        self.conv, self.norm, self.pool = (
+            nn.Conv1d(8, 6, 3, 2, 1, groups=2),
+            nn.BatchNorm1d(6),
+            nn.MaxPool1d(3, 2, 1),
+        )
+        self.means, self.last = nn.AdaptiveAvgPool1d(3), nn.AdaptiveMaxPool1d(1)
+
+    def body(self, x):
+        x = self.pool(F.relu(self.norm(self.conv(x.flatten(2)))))
+        return torch.cat([self.means(x), self.last(x)], 2)
+
+    def forward(self, x):
+        return F.log_softmax(super().forward(x), dim=1)
+
+
+def swin():
+    """torchvision's Swin, of shifted windows that are images meanwhile."""
+    return torchvision.load().models.SwinTransformer(
+        [2, 2], 8, [2], [2], [2, 2], num_classes=3, stochastic_depth_prob=0.0
+    )
+
+
+_OWN = (
+    *(
+        Fixed,
+        AttentionDropout,
+        Encoders,
+        Joined,
+        Windows,
+        Maxima,
+        Resampled,
+        Curved,
+        Shared,
+        Masks,
+        Others,
+        Rows,
+    ),
+)
 PLANNED = {
-    **{kind.__name__: kind for kind in (Fixed, AttentionDropout, Encoders, Joined, Windows)},
+    **{kind.__name__: kind for kind in _OWN},
     "ViT": own(own_networks.SmallViT),
     "Mixer": own(own_networks.SmallMixer),
     "torchvision's ViT": lambda: Coloured(vit()),
+    "torchvision's Swin": lambda: Coloured(swin()),
     "ConvNeXt": lambda: Coloured(convnext()),
 }
 
@@ -167,24 +316,21 @@ class OfParameters(Net):
         return x * (self.a + self.b)
 
 
-class Masked(Net):
-    def body(self, x):
-        x = x.flatten(2).transpose(1, 2)
-        return F.scaled_dot_product_attention(x, x, x, is_causal=True)
-
-
-class OtherTokens(Net):
-    """Attention from other tokens than to which it is."""
-
-    def more(self):
-        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+class Chosen(Net):
+    """Numbers that an activation chooses."""
 
     def body(self, x):
-        x = x.flatten(2).transpose(1, 2)
-        return self.attend(x[:, :4], x, x)[0]
+        return x * (x > 0)
 
 
-@pytest.mark.parametrize("kind", [Across, OfParameters, Masked, OtherTokens])
+class Counting(Net):
+    """How many images there are is a number of its own."""
+
+    def body(self, x):
+        return x * x.shape[0]
+
+
+@pytest.mark.parametrize("kind", [Across, OfParameters, Chosen, Counting])
 def test_what_is_no_stage_has_no_plan(kind):
     model, x = kind(), torch.rand(3, 1, 8, 8)
     model(x)

@@ -1,0 +1,213 @@
+"""What arithmetic of activations is as stages: sums, products, powers, norms, maxima, by torch's functions and methods.
+
+Stands between `stage_functions`, with all that is called, and the stages of numbers and of windows.
+"""
+# ruff: noqa: A002, ARG001  (torch's argument names; all of a kind are called alike)
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gridsearch.training.kernels.stages import Activation, Curve, Pick
+from gridsearch.training.lanes.compile import stage_numbers, stage_windows
+from gridsearch.training.lanes.compile.step_graph import NoPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.training.lanes.compile.stage_reader import StageReader
+
+
+def _sum(r: StageReader, a: Any, b: Any) -> torch.Tensor:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return stage_numbers.add(r, a, b)
+    codes, number = (a, b) if isinstance(a, torch.Tensor) else (b, a)
+    return stage_numbers.affine(r, codes, 1.0, number)
+
+
+def _difference(r: StageReader, a: Any, b: Any) -> torch.Tensor:
+    if not isinstance(b, torch.Tensor):
+        return stage_numbers.affine(r, a, 1.0, -b)
+    if not isinstance(a, torch.Tensor):
+        return stage_numbers.affine(r, b, -1.0, a)
+    return stage_numbers.add(r, a, stage_numbers.affine(r, stage_numbers.shared(b, a), -1.0, 0.0))
+
+
+def _product(r: StageReader, a: Any, b: Any) -> torch.Tensor:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return stage_numbers.multiply(r, a, b)
+    codes, number = (a, b) if isinstance(a, torch.Tensor) else (b, a)
+    return stage_numbers.affine(r, codes, number, 0.0)
+
+
+def _quotient(r: StageReader, a: Any, b: Any, *, rounding_mode: None = None) -> torch.Tensor:
+    if rounding_mode is not None:
+        raise NoPlan("a division that rounds")
+    if not isinstance(b, torch.Tensor):
+        return stage_numbers.affine(r, a, 1 / b, 0.0)
+    like = a if isinstance(a, torch.Tensor) else b
+    return _product(r, a, _curved(r, stage_numbers.shared(b, like), Curve.RECIPROCAL))
+
+
+def _curved(r: StageReader, x: torch.Tensor, curve: Curve, *bounds: float) -> torch.Tensor:
+    return stage_numbers.each(r, x, Activation(curve, *(float(bound) for bound in bounds)))
+
+
+def _power(r: StageReader, input: torch.Tensor, exponent: Any) -> torch.Tensor:
+    curves = {
+        2: (Curve.SQUARE,),
+        4: (Curve.SQUARE, Curve.SQUARE),
+        0.5: (Curve.ROOT,),
+        -1: (Curve.RECIPROCAL,),
+        -0.5: (Curve.ROOT, Curve.RECIPROCAL),
+        1: (),
+    }
+    if exponent == 3:
+        return stage_numbers.multiply(r, input, _curved(r, input, Curve.SQUARE))
+    if isinstance(exponent, float) and exponent not in curves and exponent % 1 and exponent > 0:
+        return _curved(r, input, Curve.POWER, exponent)
+    if not isinstance(exponent, int | float) or exponent not in curves:
+        raise NoPlan("a power of any exponent")
+    found = input
+    for curve in curves[exponent]:
+        found = _curved(r, found, curve)
+    return found
+
+
+def _clamp(r: StageReader, input: torch.Tensor, min: Any = None, max: Any = None) -> torch.Tensor:
+    if isinstance(min, torch.Tensor) or isinstance(max, torch.Tensor):
+        raise NoPlan("bounds that are tensors")
+    return _curved(r, input, Curve.CLAMP, -math.inf if min is None else min, math.inf if max is None else max)
+
+
+def _clamp_max(r: StageReader, input: torch.Tensor, max: float) -> torch.Tensor:
+    return _clamp(r, input, None, max)
+
+
+def _dims(x: torch.Tensor, dim: Any) -> tuple[int, ...]:
+    return tuple(range(x.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+
+
+def _total(r: StageReader, input: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return stage_windows.over(r, input, _dims(input, dim), Pick.SUM, keeps=keepdim)
+
+
+def _amax(r: StageReader, input: torch.Tensor, dim: Any = (), keepdim: bool = False) -> torch.Tensor:
+    return stage_windows.over(r, input, _dims(input, dim), Pick.ALL, keeps=keepdim)
+
+
+class Largest(NamedTuple):
+    """What torch's maximum over a dimension gives; whose places are no activation."""
+
+    values: torch.Tensor
+    indices: None = None
+
+
+def _max(r: StageReader, input: torch.Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    if isinstance(dim, torch.Tensor):
+        return stage_windows.larger(r, *stage_numbers.alike(input, dim))
+    if not isinstance(dim, int):
+        raise NoPlan("a maximum over images")
+    return Largest(stage_windows.over(r, input, (dim,), Pick.FIRST, keeps=keepdim))
+
+
+def _maximum(r: StageReader, input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return stage_windows.larger(r, *stage_numbers.alike(input, other))
+
+
+def _least(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the minimum, given the maximum: the largest of what is turned around."""
+
+    def turned(r: StageReader, value: Any) -> Any:
+        return _negative(r, value) if isinstance(value, torch.Tensor) else value
+
+    def least(r: StageReader, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = pytree.tree_map(lambda value: turned(r, value), (args, kwargs))
+        return pytree.tree_map(lambda value: turned(r, value), call(r, *args, **kwargs))
+
+    return least
+
+
+def _variance(
+    r: StageReader,
+    input: torch.Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> torch.Tensor:
+    dims = _dims(input, dim)
+    apart = _difference(r, input, stage_numbers.mean(r, input, dims, keeps=True))
+    less = float(unbiased) if correction is None else float(correction)
+    return stage_windows.deviation(r, _curved(r, apart, Curve.SQUARE), dims, less, keeps=keepdim)
+
+
+def _deviation(r: StageReader, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    return _curved(r, _variance(r, input, *args, **kwargs), Curve.ROOT, 1.0)
+
+
+def _norm(
+    r: StageReader,
+    input: torch.Tensor,
+    p: Any = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    out: None = None,
+    dtype: None = None,
+) -> torch.Tensor:
+    if dtype is not None:
+        raise NoPlan("a norm of another type")
+    if p in (2, "fro", None):
+        return _curved(r, _total(r, _curved(r, input, Curve.SQUARE), dim, keepdim), Curve.ROOT, 1.0)
+    if p == 1:
+        return _total(r, _curved(r, input, Curve.ABSOLUTE), dim, keepdim)
+    if p == math.inf:
+        return _amax(r, _curved(r, input, Curve.ABSOLUTE), dim, keepdim)
+    raise NoPlan("a norm of another kind")
+
+
+def _negative(r: StageReader, a: torch.Tensor) -> torch.Tensor:
+    return stage_numbers.affine(r, a, -1.0, 0.0)
+
+
+def _mean(r: StageReader, input: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+    return stage_numbers.mean(r, input, dims, keeps=keepdim)
+
+
+def _rsqrt(r: StageReader, input: torch.Tensor) -> torch.Tensor:
+    return _power(r, input, -0.5)
+
+
+ARITHMETIC: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys((torch.rsqrt, "rsqrt"), _rsqrt),
+    **dict.fromkeys((operator.pow, torch.pow, "pow"), _power),
+    **dict.fromkeys(
+        (torch.clamp, torch.clip, "clamp", "clip", "clamp_", torch.clamp_min, "clamp_min"), _clamp
+    ),
+    **dict.fromkeys((torch.clamp_max, "clamp_max"), _clamp_max),
+    **dict.fromkeys((torch.sum, "sum"), _total),
+    **dict.fromkeys((torch.amax, "amax"), _amax),
+    **dict.fromkeys((torch.amin, "amin"), _least(_amax)),
+    **dict.fromkeys((torch.max, "max"), _max),
+    **dict.fromkeys((torch.min, "min"), _least(_max)),
+    **dict.fromkeys((torch.maximum, "maximum"), _maximum),
+    **dict.fromkeys((torch.minimum, "minimum"), _least(_maximum)),
+    **dict.fromkeys((torch.var, "var"), _variance),
+    **dict.fromkeys((torch.std, "std"), _deviation),
+    **dict.fromkeys((torch.norm, "norm"), _norm),
+    **dict.fromkeys((torch.linalg.norm, torch.linalg.vector_norm), _norm),
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _sum),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _difference),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _product),
+    **dict.fromkeys((operator.truediv, torch.div, "div", "div_"), _quotient),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), _negative),
+    **dict.fromkeys(("mean", torch.mean), _mean),
+}
+"""What takes in a function or a method."""
