@@ -52,10 +52,6 @@ def _as_module(kind: Callable[..., nn.Module]) -> Callable[..., torch.Tensor]:
     return call
 
 
-def _gelu(r: StageReader, input: torch.Tensor, approximate: str = "none") -> Any:
-    return r.layer("", nn.GELU(approximate), input)
-
-
 def _leaky(r: StageReader, input: torch.Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     return r.layer("", nn.LeakyReLU(negative_slope), input)
 
@@ -338,7 +334,7 @@ CALLS: dict[Any, Callable[..., Any]] = {
     F.mish: _each(Activation(Curve.MISH)),
     **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), _each(Activation(Curve.SIGMOID))),
     **dict.fromkeys((F.tanh, torch.tanh, "tanh"), _each(Activation(Curve.TANH))),
-    F.gelu: _gelu,
+    F.gelu: _as_module(lambda approximate="none": nn.GELU(approximate)),
     F.leaky_relu: _leaky,
     F.elu: _elu,
     F.selu: _as_module(lambda *_, **__: nn.SELU()),
