@@ -103,7 +103,7 @@ def _why_alone(module: nn.Module) -> str | None:
         return "is scripted"
     if kind.__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
         return "is compiled"
-    if any(vars(module)[table] for table in HOOKS if table in vars(module)):
+    if any(_hooks(module, table) for table in HOOKS if table in vars(module)):
         return "has hooks"
     for name in _CALLED:
         if _definer(kind, name) is not None:
@@ -116,6 +116,18 @@ def _why_alone(module: nn.Module) -> str | None:
     if getattr(module, "max_norm", None) is not None:
         return "rescales its weights"
     return None
+
+
+def _hooks(module: nn.Module, table: str) -> bool:
+    """Whether a module has hooks in a table; torch's own on loading a state, as of weight norm, change no training."""
+    hooks = vars(module)[table].values()
+    loads = table == "_load_state_dict_pre_hooks"
+    return any(not (loads and _is_torchs_function(hook)) for hook in hooks)
+
+
+def _is_torchs_function(hook: object) -> bool:
+    function = getattr(hook, "hook", hook)  # torch wraps it
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "torch"
 
 
 def identities(model: nn.Module) -> list[tuple[str, int, int]]:

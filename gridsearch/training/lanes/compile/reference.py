@@ -102,7 +102,9 @@ class Reference:
         if (plain_state(model), generator_states()) != before:
             raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
         switches = watch is not None and watch.switches
+        casts = watch is not None and watch.casts
         words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches
+        words = words or "autocast contexts in its forward" * casts
         rounded = passes[1] if precision.rounds else None
         return cls(passes[0], rounded, f"{words} have no stacked form" if words else "")
 

@@ -66,10 +66,11 @@ class Watch:
 
     Attributes:
         switches: whether gradients were switched off or on, which a traced graph does not contain.
+        casts: likewise whether another arithmetic was.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.switches = False
+        self.switches = self.casts = False
         self._fingerprint = Fingerprint(model, tensors=True)
         self._refers: dict[tuple[int, str], tuple[Callable[[], Any], object]] = {}
         self._codes: set[types.CodeType] = set()
@@ -106,7 +107,9 @@ class Watch:
             return
         code = frame.f_code
         if not _is_own(code.co_filename):
-            self.switches |= code.co_name == "__enter__" and code.co_filename.endswith("grad_mode.py")
+            if code.co_name == "__enter__":
+                self.switches |= code.co_filename.endswith("grad_mode.py")
+                self.casts |= code.co_filename.endswith("autocast_mode.py") and _casts(frame)
             return
         if self._problem is None and (code not in self._codes or code.co_freevars):
             self._codes.add(code)
@@ -138,6 +141,16 @@ class Watch:
         if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
             raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
         self._refers[key] = get, self._fingerprint.of(value, name)
+
+
+def _casts(frame: types.FrameType) -> bool:
+    """Whether an autocast context that own code is about to enter computes otherwise than what is around it."""
+    if frame.f_back is None or not _is_own(frame.f_back.f_code.co_filename):
+        return False  # precision.py enters some
+    context: torch.autocast = frame.f_locals["self"]
+    around = torch.is_autocast_enabled(context.device)
+    differs = context.fast_dtype != torch.get_autocast_dtype(context.device)
+    return context._enabled != around or (around and differs)
 
 
 def _itself(value: Any) -> Any:

@@ -154,6 +154,19 @@ class Tracer(fx.Tracer):
         with _Drawing(self):
             return super().trace(root, concrete_args)
 
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
+        """Return the arguments of the forward: the images, and the defaults of all others."""
+        function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        return function, [*args[:2], *map(self._default, args[2:])]
+
+    def _default(self, argument: Any) -> Any:
+        node = argument.node
+        stars = str(node.target).count("*")
+        if not stars and not node.args:
+            return argument
+        self.graph.erase_node(node)
+        return ({} if stars == 2 else ()) if stars else node.args[0]
+
     def drawn(self, func: Any, args: Any, kwargs: Any, *, changes: bool) -> fx.Proxy:
         """Return what stands for random numbers.
 

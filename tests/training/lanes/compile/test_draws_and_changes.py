@@ -1,4 +1,4 @@
-"""Random functions and changes in place of users' own code: their lanes train as a pack, and as each does alone."""
+"""Random functions, changes in place and more of users' own code: their lanes train as a pack, and as each does alone."""
 
 from __future__ import annotations
 
@@ -261,3 +261,41 @@ def test_a_change_that_is_read_through_another_view_is_computed_as_the_module_do
     function, make_settings, make_images
 ):
     assert hold(lambda: Net(function), make_settings, make_images(18)) == "vmap"
+
+
+# More of what is in users' code
+
+
+class WithDefaults(Net):
+    """More arguments than the images, all with defaults, and a weight norm, which has a hook on loading alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.more = nn.utils.parametrizations.weight_norm(self.more)
+
+    def forward(self, x, *rest, mask=None, features: bool = False, **options):
+        x = self.more(self.conv(x))
+        if mask is not None or rest or options:
+            x = x * mask
+        return x if features else self.out(x.mean((2, 3)))
+
+
+def test_arguments_with_defaults_and_a_weight_norm_are_traced(make_settings, make_images):
+    assert hold(WithDefaults, make_settings, make_images(18)) == "stacked"
+
+
+def cast(net, x, training):
+    with torch.autocast("cpu", torch.bfloat16):
+        return net.more(x).to(x.dtype)
+
+
+def not_cast(net, x, training):
+    with torch.autocast("cpu", enabled=False):
+        return net.more(x)
+
+
+@pytest.mark.parametrize(("function", "method"), [(cast, "vmap"), (not_cast, "stacked")])
+def test_an_arithmetic_that_code_chooses_for_itself_is_kept(function, method, make_settings, make_images):
+    data = ResidentCache(make_images(18), device="cpu")
+    found = method_of(make_settings(), data=data, build=lambda *_: Net(function), device="cpu")
+    assert found[0] == method, found
