@@ -353,3 +353,32 @@ def test_a_network_that_trains_faster_as_it_is_has_no_plan_where_batches_leave_v
         assert ours.train_epoch() == theirs.train_epoch()
     assert pack(recipes(make_settings, batch=16), data, residual_net).planned
     assert len(asked) == 1
+
+
+class Chosen(nn.Module):
+    """Features of which a buffer says which are read."""
+
+    def __init__(self, features, classes):
+        super().__init__()
+        self.register_buffer("places", 3 * torch.arange(features // 4))
+        self.out = nn.Linear(features // 4, classes)
+
+    def forward(self, x):
+        return self.out(x.flatten(1)[:, self.places])
+
+
+def test_a_lane_whose_indices_are_others_ends_a_plan_that_has_them(make_settings, make_images):
+    def chosen_net(settings, data):
+        del settings
+        return Chosen(data.channels * data.image_size[0] * data.image_size[1], data.num_classes)
+
+    settings, data = recipes(make_settings)[:2], make_images(58)
+    ours = pack(settings, data, chosen_net)
+    state = ours.lane_state(0)
+    state.weights["places"] += 5
+    ours.load_lane_state(0, Member(settings[0], 0), state)
+    assert not ours.planned
+    theirs = pack(settings, data, chosen_net, planned=False)
+    theirs.load_lane_state(0, Member(settings[0], 0), state)
+    for mine, other in zip(ours.train_epoch(), theirs.train_epoch(), strict=True):
+        assert mine.loss == pytest.approx(other.loss, rel=1e-10)
