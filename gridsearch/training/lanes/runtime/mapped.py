@@ -31,6 +31,8 @@ def quiet() -> None:
 class Mapped:
     """A pure operation, vectorized by `torch.func.vmap`; lane by lane where that does not know it.
 
+    Which of both it is shows its first call.
+
     Args:
         operation: of one lane's tensors.
         dims: for each argument 0 where it has a lane's part each, None where all lanes share it.
@@ -39,21 +41,30 @@ class Mapped:
     def __init__(self, operation: Callable[..., torch.Tensor], dims: Dims) -> None:
         quiet()
         self._operation, self._dims = operation, tuple(dims)
-        self._loops = False
+        self._call: Callable[..., torch.Tensor] = self._first
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
         """Return [K, ...]."""
-        if not self._loops:
-            try:
-                result: torch.Tensor = vmap(self._operation, in_dims=self._dims, randomness="error")(
-                    *arguments
-                )
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                self._loops = True
-            else:
-                return result
+        return self._call(*arguments)
+
+    def _first(self, *arguments: Any) -> torch.Tensor:
+        before = [a.detach().clone() if isinstance(a, torch.Tensor) else None for a in arguments]
+        try:
+            result = self._vectorized(*arguments)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            _restore(arguments, before)
+            self._call = self._lane_by_lane
+            return self._call(*arguments)
+        self._call = self._vectorized
+        return result
+
+    def _vectorized(self, *arguments: Any) -> torch.Tensor:
+        result: torch.Tensor = vmap(self._operation, in_dims=self._dims, randomness="error")(*arguments)
+        return result
+
+    def _lane_by_lane(self, *arguments: Any) -> torch.Tensor:
         lanes = len(arguments[self._dims.index(0)])
         each = [
             self._operation(
@@ -62,6 +73,14 @@ class Mapped:
             for lane in range(lanes)
         ]
         return torch.stack(each)
+
+
+@torch.no_grad()
+def _restore(arguments: Sequence[Any], before: Sequence[torch.Tensor | None]) -> None:
+    """Undo what a call that failed has changed: a module counts its batches before it asks for their number."""
+    for now, then in zip(arguments, before, strict=True):
+        if then is not None and not torch.equal(now, then):
+            now.copy_(then)
 
 
 class PlainResult:
