@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gridsearch.executors.local import LocalExecutor
 from gridsearch.executors.worker_exit import MemoryKills
 from gridsearch.records import (
     LanesTraining,
@@ -25,7 +24,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
-from tests.executors.worker_events import log_before_the_end, poll_until
+from tests.executors.worker_events import local_executor, log_before_the_end, poll_until
 from tests.executors.worker_nets import pack, setup
 
 pytestmark = pytest.mark.end_to_end
@@ -34,7 +33,7 @@ pytestmark = pytest.mark.end_to_end
 @pytest.mark.parametrize(("model", "words"), [("Dies", "SIGKILL"), ("Exits", "exit code 7: last words")])
 def test_a_worker_that_dies_is_told_with_its_pack_and_replaced(nets, tmp_path, model, words):
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     executor.submit(pack(nets, tmp_path, model, name="bad"))
     poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events))
     died = next(e for e in events if isinstance(e, WorkerDied))
@@ -50,7 +49,7 @@ def test_a_worker_that_dies_is_told_with_its_pack_and_replaced(nets, tmp_path, m
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs a descriptor of a process (Linux)")
 def test_a_dead_worker_is_seen_although_its_child_holds_its_pipes_and_the_child_goes_too(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     executor.submit(pack(nets, tmp_path, "Forks", name="bad"))
     (pid,) = executor.pids().values()
     poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events), seconds=40)
@@ -69,7 +68,7 @@ def test_what_a_model_leaves_in_a_session_of_its_own_ends_with_its_worker(nets, 
     if dies:
         (tmp_path / "dies").touch()
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     executor.submit(pack(nets, tmp_path, "Leaves"))
     poll_until(executor, written.exists)
     if dies:
@@ -83,7 +82,7 @@ def test_what_a_model_leaves_in_a_session_of_its_own_ends_with_its_worker(nets, 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 def test_an_orphan_of_a_model_ends_with_its_trial_and_a_child_of_the_worker_with_the_worker(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     executor.submit(pack(nets, tmp_path, "Daemons"))
     poll_until(executor, lambda: any(isinstance(e, PackEnded) for e in events))
     orphan, child = (int((tmp_path / name).read_text()) for name in ("orphan", "child"))
@@ -121,7 +120,7 @@ def group_of(pid: int) -> int | None:
 def test_a_worker_that_the_kernel_kills_for_memory_is_told_with_the_limit(nets, tmp_path, monkeypatch, kills):
     monkeypatch.setattr(MemoryKills, "another", lambda _: kills)
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     executor.submit(pack(nets, tmp_path, "Dies", name="bad"))
     poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events))
     executor.stop()
@@ -131,7 +130,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_told_with_the_limit(nets, 
 
 
 def test_a_worker_goes_before_its_runner_when_memory_runs_out(nets, tmp_path):
-    executor = LocalExecutor([setup(nets)], lambda _: None)
+    executor = local_executor([setup(nets)], lambda _: None)
     executor.submit(pack(nets, tmp_path, "Sleeps"))
     if sys.platform != "linux":
         pytest.skip("needs Linux")
@@ -146,7 +145,7 @@ def test_a_worker_goes_before_its_runner_when_memory_runs_out(nets, tmp_path):
 
 def test_the_worker_of_a_pack_can_be_ended_while_a_step_hangs_and_the_others_go_on(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], events.append)
+    executor = local_executor([setup(nets, "w0"), setup(nets, "w1")], events.append)
     executor.submit(pack(nets, tmp_path, "Sleeps", name="hangs"))
     executor.submit(pack(nets, tmp_path, "Plain", name="good"))
     poll_until(executor, lambda: any(isinstance(e, LanesTraining) and e.pack == "hangs" for e in events))
@@ -159,7 +158,7 @@ def test_the_worker_of_a_pack_can_be_ended_while_a_step_hangs_and_the_others_go_
 
 def test_a_measurement_that_hangs_can_be_ended_also_where_its_processes_are_stopped(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     settings = pack(nets, tmp_path, "Sleeps").lanes[0].trial.settings
     executor.submit(ProbeRequest(key="k", settings=settings, lanes=(1,)))
     poll_until(executor, lambda: any(isinstance(e, WorkerReady) for e in events))
@@ -171,7 +170,7 @@ def test_a_measurement_that_hangs_can_be_ended_also_where_its_processes_are_stop
 
 
 def test_an_executor_may_use_fewer_workers_and_always_keeps_one(nets, tmp_path):
-    executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], lambda _: None)
+    executor = local_executor([setup(nets, "w0"), setup(nets, "w1")], lambda _: None)
     assert executor.free == 2
     assert executor.use_fewer()
     executor.submit(pack(nets, tmp_path, "Sleeps"))
@@ -182,7 +181,7 @@ def test_an_executor_may_use_fewer_workers_and_always_keeps_one(nets, tmp_path):
 
 def test_stop_leaves_no_process(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], events.append)
+    executor = local_executor([setup(nets, "w0"), setup(nets, "w1")], events.append)
     executor.submit(pack(nets, tmp_path, "Sleeps", name="a"))
     executor.submit(pack(nets, tmp_path, "Sleeps", name="b"))
     poll_until(executor, lambda: sum(isinstance(e, PackStarted) for e in events) == 2)

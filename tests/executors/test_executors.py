@@ -31,7 +31,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
-from tests.executors.worker_events import kinds, log_before_the_end, poll_until
+from tests.executors.worker_events import kinds, local_executor, log_before_the_end, poll_until
 from tests.executors.worker_nets import pack, setup
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def kept():
 def executor_of(kind: str, nets: Path, events: list):
     if kind == "inline":
         return InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
-    return LocalExecutor([setup(nets)], events.append)
+    return local_executor([setup(nets)], events.append)
 
 
 @pytest.fixture(params=["inline", "local"])
@@ -143,7 +143,7 @@ def test_a_line_that_a_model_has_not_ended_is_in_its_log(nets, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 def test_what_a_model_its_children_and_c_write_to_the_descriptors_is_in_its_log(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     executor.submit(pack(nets, tmp_path, "Writes"))
     poll_until(executor, lambda: not executor.busy)
     executor.stop()
@@ -227,7 +227,7 @@ def test_a_probe_measures_sizes_one_after_the_other(nets, tmp_path, kind):
 
 def test_a_probe_that_kills_its_worker_is_answered_all_the_same(nets, tmp_path):
     events: list = []
-    executor = LocalExecutor([setup(nets)], events.append)
+    executor = local_executor([setup(nets)], events.append)
     settings = dataclasses.replace(
         pack(nets, tmp_path, "Plain").lanes[0].trial.settings, model="nets.py:Dies"
     )
@@ -242,7 +242,7 @@ def test_workers_that_cannot_start_are_an_error_and_no_endless_loop(nets, tmp_pa
     told, task = setup(nets), pack(nets, tmp_path, "Plain")
     (tmp_path / "torch.py").write_text("raise ImportError('a broken torch')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    executor = LocalExecutor([told], lambda _: None)
+    executor = local_executor([told], lambda _: None)
     executor.submit(task)
 
     def run_on() -> None:

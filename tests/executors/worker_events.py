@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
+from gridsearch.executors.local import LocalExecutor
 from gridsearch.records import (
+    LanesWanted,
     LogText,
     TrialFailed,
     TrialFinished,
@@ -13,8 +15,20 @@ from gridsearch.records import (
 )
 
 
+def local_executor(setups, take, **rest) -> LocalExecutor:
+    """Workers whose packs get no lanes beside their own."""
+
+    def answer(event) -> None:
+        take(event)
+        if isinstance(event, LanesWanted):
+            executor.send_lanes(event.pack, ())
+
+    executor = LocalExecutor(setups, answer, **rest)
+    return executor
+
+
 def kinds(events) -> list[type]:
-    return [type(event) for event in events if not isinstance(event, WorkerReady)]
+    return [type(event) for event in events if not isinstance(event, WorkerReady | LanesWanted)]
 
 
 def log_before_the_end(events) -> str:
