@@ -84,18 +84,22 @@ def _takes_pooled(
     input_grad: bool,
     bf16: bool,
 ) -> bool:
-    """Whether stages get the form with vectors of channels: as this machine measures, where the formula is not sure."""
+    """Whether stages get the form with vectors of channels: as this machine measures, where the formula is not sure.
+
+    Where the other form multiplies bfloat16 the formula alone says: what is rounded shall not depend on a clock.
+    """
     costs = _costs(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
     by_formula = costs[0] < costs[1]
+    if bf16 and shape[0] > 1:
+        return by_formula
     inner = _inner(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
     if inner is None or max(costs) > _SURE * min(costs):
         return by_formula
     v = vector_numbers(dtype)
     few = max(1, round(_TIMED / max(costs) / v)) * v
     timed = images if images <= 2 * few else few
-    words = "bfloat16" if bf16 else str(dtype).removeprefix("torch.")
     chosen = kept_choice(
-        _key(stages, shape, timed, words, input_grad=input_grad),
+        _key(stages, shape, timed, str(dtype).removeprefix("torch."), input_grad=input_grad),
         lambda: timed_forms((op, inner[0]), stages, shape, timed, dtype, input_grad=input_grad),
     )
     return by_formula if chosen is None else chosen == POOLED
