@@ -31,11 +31,11 @@ class Overheads:
         report: from the last trial's end to the end.
     """
 
-    start: float = 4.0
-    load: float = 1.0
+    start: float = 1.5
+    load: float = 0.7
     pack: float = 0.1
     probe: float = 3.0
-    report: float = 6.0
+    report: float = 1.5
 
     @classmethod
     def of(cls, seen: Mapping[str, list[float]]) -> Self:
