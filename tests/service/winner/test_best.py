@@ -1,27 +1,16 @@
-"""The winner is trained again on all training images, tested once, and leaves the house whole or not at all."""
+"""The winner is trained again on all training images, tested once, and exported."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.held_workers import held, workers_of
+from tests.service.winner.winner_runs import BEST, FILES, NET, RUN, files_of
 
 pytestmark = pytest.mark.end_to_end
-
-RUN = ("run", "--dataset", "digits", "--model", "mlp", "--epochs", "1", "--executor", "inline", "--no-report")
-BEST = ("best", "--study", "digits", "--executor", "inline")
-FILES = {"model.safetensors", "model.json", "model.onnx", "card.md"}
-
-
-def files_of(home, study="digits"):
-    return sorted(str(p.relative_to(home)) for p in (home / study).rglob("*") if "tensorboard" not in p.parts)
 
 
 def test_best_tests_every_seed_of_the_winner_and_exports_the_first(exported):
@@ -287,17 +276,6 @@ def test_without_a_result_there_is_no_winner(cli):
     assert "would diverge again; run a grid with other values" in result.err
 
 
-NET = """
-from torch import nn
-class Net(nn.Module):
-    def __init__(self, num_classes, hidden=16):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
-    def forward(self, x):
-        return self.layers(x)
-"""
-
-
 def test_an_own_model_is_named_again_and_predicts_without_its_file(cli, exported, tmp_path, home):
     (tmp_path / "net.py").write_text(NET)
     assert cli(*RUN, "--grid", "lr=.01", "--model", "net.py:Net", "--study", "own").code == 0
@@ -340,98 +318,6 @@ def test_a_model_that_onnx_cannot_hold_is_exported_without_a_graph(cli, tmp_path
     predicted = cli("predict", str(home / "digits" / "best"), "x.png")
     assert predicted.code == 4
     assert "holds no model.onnx" in predicted.error
-
-
-@pytest.mark.usefixtures("no_graph")
-def test_a_winner_that_cannot_be_trained_again_is_exit_3_and_leaves_nothing(cli, tmp_path, home):
-    code = NET + "    def train(self, mode=True):\n        import pathlib\n"
-    code += f"        if pathlib.Path({str(tmp_path / 'broken')!r}).exists(): raise RuntimeError('no more')\n"
-    code += "        return super().train(mode)\n"
-    (tmp_path / "net.py").write_text(code)
-    assert cli(*RUN, "--grid", "lr=.01", "--model", "net.py:Net").code == 0
-    before = files_of(home)
-    (tmp_path / "broken").touch()
-    result = cli(*BEST, "--model", "net.py:Net")
-    assert result.code == 3
-    assert "no more" in result.error
-    assert files_of(home) == before
-    (tmp_path / "broken").unlink()
-    assert cli(*BEST, "--model", "net.py:Net", "--json").json["test"]["clean"] is True
-
-
-def test_an_end_between_record_and_folder_is_made_good_by_the_next_call(cli, home, monkeypatch):
-    from gridsearch.store import Home
-
-    assert cli(*RUN, "--grid", "lr=.01").code == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(Home, "publish_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert cli(*BEST).code == 130
-    assert not (home / "digits" / "best").exists()
-    result = cli(*BEST, "--json")
-    assert result.json["fresh"] is False
-    assert result.json["test"]["reading"] == 1
-    assert {p.name for p in (home / "digits" / "best").iterdir()} == FILES
-
-
-@pytest.mark.usefixtures("no_graph")
-def test_an_end_before_the_record_has_read_nothing(cli, home, monkeypatch):
-    from gridsearch.store import Store
-
-    assert cli(*RUN, "--grid", "lr=.01").code == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "record_test", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert cli(*BEST).code == 130
-    assert not (home / "digits" / "best").exists()
-    assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
-    assert cli(*BEST, "--json").json["test"]["clean"] is True
-    assert not list((home / "digits" / ".best").glob("*"))
-
-
-def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
-    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "60").code == 0
-    before = files_of(home)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
-    )
-    while "training" not in process.stderr.readline():
-        assert process.poll() is None
-    with held(lambda: workers_of(process), lambda: True):
-        process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
-    assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
-    assert not (home / "digits" / "best").exists()
-    result = cli(*BEST, "--json")
-    assert result.json["test"]["clean"] is True
-    left = set(files_of(home)) - set(before) - {"digits/.best"}
-    assert left == {"digits/best", *(f"digits/best/{name}" for name in FILES)}
-
-
-def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
-    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "2000", "--subset", "60").code == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
-    )
-    while "training" not in process.stderr.readline():
-        assert process.poll() is None
-    with held(lambda: workers_of(process), lambda: True):
-        process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "was not read" in err
-    assert not (home / "digits" / "best").exists()
-    assert not list((home / "digits" / ".best").glob("*"))
-
-
-def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
-    assert cli(*RUN, "--grid", "lr=.01").code == 0
-    words = [sys.executable, "-m", "gridsearch", *BEST, "--json"]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
-    found = [(*p.communicate(timeout=240), p.returncode) for p in both]
-    assert [code for *_, code in found] == [0, 0], found
-    told = [json.loads(out) for out, *_ in found]
-    assert told[0]["test"] == told[1]["test"]
-    assert sorted(one["fresh"] for one in told) == [False, True]
 
 
 @pytest.mark.usefixtures("no_graph", "undrawn")
