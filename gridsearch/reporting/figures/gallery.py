@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gridsearch.reporting.ranking.ranking import Ranking
 
 
-def plan(
+def pictures_of(
     data: StudyData,
     ranking: Ranking,
     *,

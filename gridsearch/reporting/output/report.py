@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, garbage
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.gallery import plan
+from gridsearch.reporting.figures.gallery import pictures_of
 from gridsearch.reporting.figures.pictures import PIXELS, STEMS
 from gridsearch.reporting.output.answer_data import Asked, answer_data
 from gridsearch.reporting.output.document import as_lines, report_json
@@ -116,7 +116,7 @@ def write_report(
     if pareto is not None:
         ranking = replace(ranking, pareto=pareto(ranking))
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = plan(data, ranking, predictions=predictions, images=images)
+    pictures = pictures_of(data, ranking, predictions=predictions, images=images)
     with pictures.drawn_meanwhile():
         content = report_json(data, ranking=ranking)
         contents: dict[str, bytes] = {
@@ -227,7 +227,7 @@ def live_page(
     ranking = rank(data, predictions=predictions)
     winner = None if ranking.best_trial is None else ranking.best_trial.number
     same = kept is not None and kept.winner == winner
-    pictures = plan(data, ranking, predictions=predictions, images=None if same else images, live=True)
+    pictures = pictures_of(data, ranking, predictions=predictions, images=None if same else images, live=True)
     pictures.draw()
     by_stem = dict(pictures.by_stem)
     if kept is not None and same:

@@ -71,8 +71,8 @@ def test_a_missing_backend_and_a_users_own_matplotlibrc_change_no_figure_and_sta
 def test_a_matplotlibrc_that_cannot_be_read_costs_the_pictures_and_says_so(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes("# Größe\nfont.size: 9\n".encode("latin-1"))
     script = (
-        "from gridsearch.reporting.figures.gallery import plan\n"
-        "found = plan(None, None, predictions=lambda _: None)\n"
+        "from gridsearch.reporting.figures.gallery import pictures_of\n"
+        "found = pictures_of(None, None, predictions=lambda _: None)\n"
         "print(found.by_stem, found.notes)"
     )
     found = subprocess.run(

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from gridsearch.reporting.figures import second_process
-from gridsearch.reporting.figures.gallery import plan
+from gridsearch.reporting.figures.gallery import pictures_of
 from gridsearch.reporting.figures.second_process import SharedTasks
 from gridsearch.reporting.ranking.ranking import rank
 
@@ -82,7 +82,7 @@ def test_a_report_drawn_by_two_processes_has_the_same_files(study, monkeypatch):
 
     def drawn(*, alone):
         monkeypatch.setattr(second_process, "_may_fork", lambda: not alone)
-        pictures = plan(data, rank(data), predictions=lambda _: None)
+        pictures = pictures_of(data, rank(data), predictions=lambda _: None)
         pictures.draw()
         return pictures.by_stem
 

@@ -258,7 +258,7 @@ def pad(
     return F.pad(x, list(sides))
 
 
-def _padding(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
+def _moved(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     """Return the codes of a layer that moves numbers and takes no codes."""
     del r, place
     moved: torch.Tensor = stage_windows.moved(x, m)
@@ -365,10 +365,11 @@ _MOVES = {
 }
 """Layers that only move numbers: they move codes too."""
 
-_PADDINGS = (
+_MOVED = (
     *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
     *(nn.CircularPad1d, nn.CircularPad2d, nn.Unfold),
 )
+"""Layers that only move numbers, and take no codes."""
 
 _LAYERS: dict[Any, Any] = {
     **dict.fromkeys((nn.Conv2d, nn.Conv1d), _conv),
@@ -382,7 +383,7 @@ _LAYERS: dict[Any, Any] = {
     **dict.fromkeys((nn.MaxPool2d, nn.MaxPool1d), _max_pool),
     **dict.fromkeys((nn.AvgPool2d, nn.AvgPool1d), _mean_pool),
     **dict.fromkeys((nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool1d), _adaptive_max),
-    **dict.fromkeys(_PADDINGS, _padding),
+    **dict.fromkeys(_MOVED, _moved),
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), _upsample),
     nn.GLU: _glu,
     nn.PReLU: _prelu,
