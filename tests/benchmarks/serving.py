@@ -105,9 +105,9 @@ def sentence(figures: Mapping[str, Any]) -> str:
     """Return what docs/page.md says of it."""
     ratio, share = figures["looked at / alone"], figures["server"]
     return (
-        f"16 trials of a LeNet on digits took {ratio['median']:.2f} times the processor time with a reader of these pages "
-        f"({ratio['least']:.2f} to {ratio['most']:.2f}), and the server {share['median']:.1f} seconds of one core a minute "
-        f"({share['least']:.1f} to {share['most']:.1f}; n={share['n']}, `python -m tests.benchmarks.serving`)."
+        f"16 trials of a LeNet on digits took {ratio['median']:.2f} times as much processor time while a browser showed these "
+        f"pages ({ratio['least']:.2f} to {ratio['most']:.2f}); the server took {share['median']:.1f} seconds of one core per "
+        f"minute ({share['least']:.1f} to {share['most']:.1f}; n={share['n']}, `python -m tests.benchmarks.serving`)."
     )
 
 
