@@ -166,7 +166,7 @@ class StudyStore(StoreReader):
             optuna_studies.set_study_user_attributes(connection, row.optuna_id, attribute)
         return True
 
-    def kept_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> KeptWeights:
+    def kept_weights(self, study: str) -> KeptWeights:
         """Return what decides, as results come in, which trials keep their weights.
 
         Raises:
@@ -174,9 +174,9 @@ class StudyStore(StoreReader):
         """
         with self._database.read() as connection:
             row = row_lookup.find_study(connection, study)
-            best = study_queries.best_values(connection, row, keep)
+            best = study_queries.best_values(connection, row, WEIGHTS_KEPT)
             having = study_queries.numbers_with(connection, row.id, WEIGHTS)
-        return KeptWeights(best, having=having, direction=row.direction, keep=keep)
+        return KeptWeights(best, having=having, direction=row.direction)
 
     def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
         """Remove the weights of all but the best trials; return how many files went.

@@ -109,8 +109,8 @@ def chosen(shape: Sequence[int], images: int) -> str:
     """Return which form `families` chooses."""
     stages, given = stages_of(shape)
     wants = shape[0] > 1
-    pays = families.pooled_pays(stages, given, torch.float32, images, input_grad=wants)
-    return families.POOLED if pays else families.INNER
+    pooled, inner = families.form_costs(stages, given, torch.float32, images, input_grad=wants)
+    return families.POOLED if pooled < inner else families.INNER
 
 
 def factors(found: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 
 
 @drawn
-def reliability_figure(bins: Sequence[ReliabilityBin], *, title: str, note: str = "") -> Figure | None:
+def reliability_figure(bins: Sequence[ReliabilityBin], *, title: str) -> Figure | None:
     """Return the accuracy of each bin against its mean probability, and below it how many images it holds.
 
     Args:
         bins: of `reliability`; None is returned for none.
         title: the figure's.
-        note: one more line below it.
     """
     if not bins:
         return None
-    figure = new_figure(6.0, 5.2, title, f"{note} {reliability_words(bins)}".strip())
+    figure = new_figure(6.0, 5.2, title, reliability_words(bins))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color="#8b909c", linestyle="--", linewidth=1.2)
     xs, ys = [b.confidence for b in bins], [b.accuracy for b in bins]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INK: Final = "#1f2430"
 
+_DPI: Final = 110
+
 
 @contextmanager
 def drawing() -> Iterator[None]:
@@ -39,7 +41,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
     """Return a figure as PNG, without a date in it.
 
     Not through `savefig`, which draws a figure with a colour bar twice, to lay it out once more.
@@ -48,7 +50,7 @@ def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
 
     out = io.BytesIO()
     with drawing():
-        figure.set_dpi(dpi)
+        figure.set_dpi(_DPI)
         FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return out.getvalue()
 

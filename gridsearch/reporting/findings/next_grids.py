@@ -39,19 +39,18 @@ class NextGrids:
     def __init__(self, data: StudyData, ranking: Ranking) -> None:
         self._data, self._ranking = data, ranking
 
-    def around(self, point: RankedPoint, changes: Mapping[str, Sequence[Value]], *, seeds: int = 0) -> str:
+    def around(self, point: RankedPoint, changes: Mapping[str, Sequence[Value]]) -> str:
         """Return the command that tries other values of some axes at a point; "" where no command can.
 
         Args:
             point: gives the values of all other axes.
             changes: by axis, the values to try.
-            seeds: how many more replicates each point gets than this one has.
         """
         axes = {
             axis: [point.params[axis]] for axis in self._data.axes if axis in point.params and _gridable(axis)
         }
         axes.update({axis: list(values) for axis, values in changes.items()})
-        return self._command(point, self._grid(axes), seeds)
+        return self._command(point, self._grid(axes), 0)
 
     def without(self, axis: str, *, kept: Sequence[Value], point: RankedPoint, seeds: int = 0) -> str:
         """Return the command of the study's grid with other values of an axis; "" where no command can.

@@ -88,7 +88,7 @@ def _takes_pooled(
 
     Where the other form multiplies bfloat16 the formula alone says: what is rounded shall not depend on a clock.
     """
-    costs = _costs(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
+    costs = form_costs(stages, shape, dtype, images, input_grad=input_grad, bf16=bf16)
     by_formula = costs[0] < costs[1]
     if bf16 and shape[0] > 1:
         return by_formula
@@ -138,19 +138,7 @@ def _key(stages: Sequence[Stage], shape: Shape, images: int, dtype: str, *, inpu
     return f"{of}, {rest}; {versions}"
 
 
-def pooled_pays(
-    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, images: int, *, input_grad: bool
-) -> bool:
-    """Whether a convolution and its pooling take less time as `pooled_convolution.c` than with images innermost.
-
-    The former computes gradients at the maxima alone, but needs many channels to fill its vectors; the latter needs
-    many images.
-    """
-    costs = _costs(stages, shape, dtype, images, input_grad=input_grad)
-    return costs[0] < costs[1]
-
-
-def _costs(
+def form_costs(
     stages: Sequence[Stage],
     shape: Shape,
     dtype: torch.dtype,
@@ -159,7 +147,11 @@ def _costs(
     input_grad: bool,
     bf16: bool = False,
 ) -> tuple[float, float]:
-    """Return the nanoseconds of an image that the formula says: pooled, and with images innermost."""
+    """Return the nanoseconds of an image that the formula says: pooled, and with images innermost.
+
+    The former computes gradients at the maxima alone, but needs many channels to fill its vectors; the latter needs
+    many images.
+    """
     pooled_form, inner = products(stages, shape, dtype, images, input_grad=input_grad)
     inner_costs = _INNER_ONE_CHANNEL if shape[0] == 1 else _INNER_NARROW if bf16 else _INNER
     return _cost(pooled_form, _POOLED), _cost(inner, inner_costs)

@@ -36,6 +36,7 @@ _IMAGES = frozenset(
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NAMED = 5
+_LISTED = 20  # files that are skipped, in the notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,11 @@ class Skipped:
         if not expected:
             self.problems.append(f"{relative}: {reason}")
 
-    def notes(self, *, most: int = 20) -> tuple[str, ...]:
-        """Return one line per file, `most` of them, and how many more there are."""
-        lines = self.lines[:most]
-        if len(self.lines) > most:
-            lines.append(f"skipped {len(self.lines) - most} more files")
+    def notes(self) -> tuple[str, ...]:
+        """Return one line per file, the first few of them, and how many more there are."""
+        lines = self.lines[:_LISTED]
+        if len(self.lines) > _LISTED:
+            lines.append(f"skipped {len(self.lines) - _LISTED} more files")
         if self.hidden:
             lines.append(f"skipped {self.hidden} hidden files or folders")
         if self.clutter:

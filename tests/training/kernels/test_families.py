@@ -62,7 +62,7 @@ def test_what_a_pooled_convolution_rounds_to_bfloat16_depends_on_no_clock(monkey
 def test_bfloat16_is_counted_as_faster_with_the_images_innermost_alone():
     stages = [Conv(6, 8, (3, 3)), MaxPool((2, 2), (2, 2)), Relu()]
     narrow, whole = (
-        chosen_families._costs(stages, (6, 8, 8), torch.float32, 32, input_grad=True, bf16=bf16)
+        chosen_families.form_costs(stages, (6, 8, 8), torch.float32, 32, input_grad=True, bf16=bf16)
         for bf16 in (True, False)
     )
     assert narrow[0] == whole[0] and narrow[1] < whole[1]
