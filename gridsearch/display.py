@@ -307,9 +307,9 @@ class Picture(Lines):
         return Group(head, Text(" · ").join(words), best, self._work(progress))
 
     def _work(self, progress: Progress) -> Table:
-        """Draw a line for each trial that trains now, as many as the terminal has room for below the rest."""
-        room = max(1, min(_SHOWN_WORKERS, self._console.height - _LINES_ABOVE))
-        shown = list(progress.running.values())[:room]
+        """Draw a line for each trial that trains now, as many as fit on the terminal below the rest."""
+        most = max(1, min(_SHOWN_WORKERS, self._console.height - _LINES_ABOVE))
+        shown = list(progress.running.values())[:most]
         rows = [
             (
                 running.worker or "..",
@@ -335,7 +335,7 @@ class Picture(Lines):
                 total=length, completed=running.epoch, width=bar, pulse=length is None, **BAR_STYLES
             )
             work.add_row(worker, trial, *([drawn] if bar else []), done, value, params)
-        if (more := len(progress.running) - room) > 0:
+        if (more := len(progress.running) - most) > 0:
             work.add_row("", f"{more} more")
         return work
 

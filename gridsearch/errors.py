@@ -195,7 +195,7 @@ def valid_text(text: str) -> str:
 
 
 def is_full_disk(error: OSError) -> bool:
-    """Whether there is no room left, or none that this user may take."""
+    """Whether there is no space left, or none that this user may take."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

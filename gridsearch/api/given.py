@@ -134,7 +134,7 @@ class Objects:
 
         Args:
             asked: what the caller wants, None to have it found out.
-            warn: is told why trials run in this process.
+            warn: gets the reason why trials run in this process.
 
         Raises:
             UsageError: workers are asked for, and an object cannot be sent to them.

@@ -1,6 +1,6 @@
 """What a run from Python shows: warnings as Python's own, progress as lines, or as one cell's output in a notebook.
 
-Between the service, which tells an observer, and whoever called; lines and pictures are those of `gridsearch.display`.
+Between the service, which calls an observer, and whoever called; lines and pictures are those of `gridsearch.display`.
 """
 
 from __future__ import annotations

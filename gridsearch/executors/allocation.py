@@ -6,8 +6,8 @@ that the allocation sees, else one for each of its cores, as `node_worker.NodeWo
     SIGTERM: Slurm ends the allocation soon: it is preempted, or was cancelled.
     SIGUSR2: its time is nearly over.
 
-Of either the runner is told; it lets the workers leave their packs at the end of the epoch, with checkpoints.  When the
-runner is gone, or says so, the workers are ended, and so does the allocation.
+The runner gets notice of either; it lets the workers leave their packs at the end of the epoch, with checkpoints.
+When the runner is gone, or says so, the workers are ended, and so does the allocation.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def serve(folder: str) -> None:
     with tempfile.TemporaryDirectory(prefix="gridsearch-") as own:
         allocation = _Allocation(connection, Path(folder), Path(own))
         threading.Thread(target=allocation.listen, args=(noticed,), daemon=True).start()
-        while (told := noticed.get()) is not None:
+        while (notice := noticed.get()) is not None:
             with contextlib.suppress(ConnectionLost):  # the listening thread notices
-                connection.send(addressed(CONTROL, told.encode()))
+                connection.send(addressed(CONTROL, notice.encode()))
         allocation.close()
     os._exit(0)  # not through submitit, which would write a result that nobody reads
 

@@ -142,7 +142,7 @@ class PackTrainer:
         """Time a few steps of a trial in packs of several sizes; a model that raises gives no times.
 
         Each size is timed in two rounds and its better time counts: whatever else the machine does can only
-        make a pack look slower, and one look at each has chosen half the best size on a busy machine.  Where one
+        make a pack look slower, and one measurement of each has chosen half the best size on a busy machine.  Where one
         round takes long, it is the only one.
         """
         began = time.monotonic()

@@ -90,7 +90,7 @@ def connect() -> Any:
 def _silence(ray: Any) -> None:
     """Keep Ray's own messages off the standard output, where a run's JSON may go: it has no setting for that.
 
-    What they tell (a node was lost, a cluster grows) the run says in its own words.
+    What they say (a node was lost, a cluster grows) the run says in its own words.
     """
     if hasattr(ray._private.worker, "print_to_stdstream"):
         ray._private.worker.print_to_stdstream = lambda *_, **__: None

@@ -121,8 +121,8 @@ class RemoteChannel:
         except OSError as error:
             if not folder.is_dir():
                 return
-            told = unwritable(folder / file.name, error)
-            event = Unwritable(worker=self._name, message=told.message, hint=told.hint)
+            refused = unwritable(folder / file.name, error)
+            event = Unwritable(worker=self._name, message=refused.message, hint=refused.hint)
             yield Lines(self, [encode(event)])
 
 

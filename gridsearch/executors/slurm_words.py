@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NOTICE_SECONDS = 120
-"""So long before an allocation's time ends its worker is told, to leave its pack with a checkpoint."""
+"""So long before an allocation's time ends its worker gets notice, to leave its pack with a checkpoint."""
 
 _TEXTS = frozenset(
     (
@@ -123,7 +123,7 @@ class AllocationRequest:
 
     @property
     def notice(self) -> int:
-        """Seconds before its end at which an allocation is told; no more than a quarter of its time."""
+        """Seconds before its end at which an allocation gets notice; no more than a quarter of its time."""
         given = int(self.options.get("signal_delay_s", NOTICE_SECONDS))
         return given if self.seconds is None else min(given, int(self.seconds // 4))
 

@@ -304,7 +304,7 @@ def _device_facts(late: Mapping[str, str]) -> bytes:
 def _fork_sibling() -> int | None:
     """Fork a process that is a child of this one's parent.
 
-    `os.fork` with one flag more: the interpreter is told as that tells it.
+    `os.fork` with one flag more, and with its calls of the interpreter before and after.
 
     Returns:
         Its process id, 0 where that cannot be done; in the new process None.

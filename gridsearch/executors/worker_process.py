@@ -2,8 +2,8 @@
 
 Stands between the executor and `worker`.  Children of a user's model, in a session of their own too, become children
 of this process when their parent goes (Linux: it is their subreaper).  Such orphans end with the pack whose code left
-them, and all that the worker has started ends with the worker; also when the runner is killed, of which the kernel
-tells this process.  Elsewhere it is the worker itself, and the executor ends its process group alone.
+them, and all that the worker has started ends with the worker; also when the runner is killed, which the kernel
+reports to this process.  Elsewhere it is the worker itself, and the executor ends its process group alone.
 
     python -m gridsearch.executors.worker_process END COMMANDS EVENTS PARENT [OBJECTS]
 

@@ -274,7 +274,7 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
 
 
 def parameters_of(target: Any) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of something that can be called; none where it does not tell."""
+    """Return the parameters of something that can be called; none where it has no signature."""
     try:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):

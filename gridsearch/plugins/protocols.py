@@ -63,11 +63,11 @@ class ImageData:
         test_images: likewise, or None: then a seeded, stratified sixth of train is held out as test.
         class_names: Y names, by label.
         notes: what a user should know of how the data was read (skipped files and why).
-        reading: how files became images; None where the dataset does not tell.
+        reading: how files became images; None where the dataset does not say.
         val_indices: int64, ascending: which training images are the dataset's own validation images; None where it
             has none, and some are held out for each study.
         groups: int64 [N], 0 to G-1: which training images belong together (pictures of one patient); None where
-            the dataset does not tell.
+            the dataset does not say.
     """
 
     train_images: np.ndarray

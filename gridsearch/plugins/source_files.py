@@ -117,7 +117,7 @@ def _by_other_finders(name: str) -> ModuleSpec | None:
             continue
         try:
             found = finder.find_spec(name, None)
-        except Exception:  # noqa: BLE001, S112 - somebody's finder; the import itself will tell
+        except Exception:  # noqa: BLE001, S112 - somebody's finder; the import itself fails later
             continue
         if found is not None:
             return found
@@ -268,7 +268,7 @@ def _above(name: str) -> Iterator[str]:
 def _parsed(content: bytes) -> ast.Module | None:
     try:
         return parsed(content)
-    except (SyntaxError, ValueError):  # importing it will tell
+    except (SyntaxError, ValueError):  # importing it says so, later
         return None
 
 

@@ -1,4 +1,4 @@
-"""The story (run, plan, report) and the one place where the parts are wired together.
+"""What the commands do (run, plan, report ...), and the one place where the parts are wired together.
 
 running       prepare -> store -> plan -> train -> report
 prepare       a spec, or a stored study, with its data and models found and checked

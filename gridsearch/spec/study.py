@@ -82,7 +82,7 @@ def _for_function(value: Any, kind: type[_T], convert: Callable[[Mapping[str, An
 
 
 def _of_another_kind(values: Mapping[str, Any]) -> Iterator[str]:
-    """Tell what of a spec belongs to images where there is a function, and the other way round."""
+    """Yield what of a spec belongs to images where there is a function, and the other way round."""
     for name in values:
         if (why := misplaced(name, values)) is not None:
             yield why
@@ -206,8 +206,8 @@ class StudySpec(BaseModel):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What looks unintended, one line each; `expand` finds more."""
-        doubtful = "direction" not in self.model_fields_set and _LESS_IS_BETTER.search(self.metric)
-        if "direction" not in self.kind.options or not doubtful:
+        unsaid = "direction" not in self.model_fields_set and _LESS_IS_BETTER.search(self.metric)
+        if "direction" not in self.kind.options or not unsaid:
             return self.grid.warnings
         upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"
         return (*self.grid.warnings, upward)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gridsearch.errors import GridsearchError
 
-_ROOM_BYTES = 1 << 20
+_FREE_BYTES = 1 << 20
 """With less free space than this an I/O error is taken for a full disk, which does not pass by itself."""
 
 WAL_SINCE = (3, 51, 3)
@@ -125,11 +125,11 @@ class SqliteDialect(Dialect):
             name = "SQLITE_CORRUPT"  # the revision says that it should be there
         if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self.path.exists():
             # SQLite says "full" of a page that it cannot write, not of a file that it cannot make.
-            name = "SQLITE_FULL" if _free(self.path) < _ROOM_BYTES else name
+            name = "SQLITE_FULL" if _free(self.path) < _FREE_BYTES else name
         for prefix, what, hint in _WORDS:
             if name.startswith(prefix):
-                room = f" ({_free(self.path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
-                return kind(f"store {self.path} {what}: {error}{room}", hint=hint)
+                free = f" ({_free(self.path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
+                return kind(f"store {self.path} {what}: {error}{free}", hint=hint)
         return None
 
     def refusal(self, number: int) -> sqlite3.OperationalError:

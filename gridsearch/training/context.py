@@ -36,7 +36,7 @@ class TrainContext:
         data: gives the data of a trial's settings.
         build: gives a new model for settings and data.
         device: where to train.
-        stop: tells whether to leave.
+        stop: says whether to leave.
         more: asked for up to so many more lanes where lanes are free; may give none.
         drop: gives the trials (ledger ids) that shall end now, as pruned.
         checkpoints: writes and finds those of the pack's lanes; None for none.

@@ -89,7 +89,7 @@ class ProcessPeak:
 
 
 def _status(name: str) -> float | None:
-    """Return a size of this process that the kernel tells, in bytes."""
+    """Return a size of this process that the kernel reports, in bytes."""
     with suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith(f"{name}:"):

@@ -155,7 +155,7 @@ class _Marks:
             self._tensors = {name: t.detach().clone() for name, t in self._named().items()}
 
     @property
-    def tells(self) -> bool:
+    def sees_all(self) -> bool:
         """Whether everything that a call may change can be seen."""
         return self._plain or (not self._hooked and self._before is not None)
 
@@ -163,7 +163,7 @@ class _Marks:
         """Whether a call has changed something, or may have."""
         if self._plain:
             return False
-        if not self.tells or self._state() != self._before:
+        if not self.sees_all or self._state() != self._before:
             return True
         now = self._named()
         return any(not torch.equal(now[name], t) for name, t in self._tensors.items())
@@ -184,7 +184,7 @@ def kept_beside_tensors(model: nn.Module) -> object:
     What a model's code keeps in global variables of its module is not seen.
 
     Returns:
-        None where it cannot be told, or where a tensor has no dense form of its own that a file could hold.
+        None where it cannot be said, or where a tensor has no dense form of its own that a file could hold.
     """
     tensors = [*model.parameters(), *model.buffers()]
     if any(t.layout is not torch.strided or 0 in t.stride() or t.dtype is torch.complex128 for t in tensors):
@@ -262,7 +262,7 @@ def lone_layout(model: nn.Module, norm: str, data: ResidentData, precision: Prec
     change in place means something else: so a copy of the model tries it first, and must give what it gives otherwise.
     One that may have a memory outside of itself is not tried.
     """
-    if not pays_channels_last(model, precision) or not _Marks(model).tells:
+    if not pays_channels_last(model, precision) or not _Marks(model).sees_all:
         return torch.contiguous_format
     x_BCHW = sample(data, norm, precision, torch.channels_last)
     exact = precision.unrounded

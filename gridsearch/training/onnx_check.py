@@ -68,7 +68,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _problem_of_tensor(tensor: Any) -> str | None:
-    """Compare the size that a tensor says with what is there, before anybody makes room for it."""
+    """Compare the size that a tensor says with what is there, before anybody allocates memory for it."""
     import onnx
 
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:

@@ -1,4 +1,4 @@
-"""Why a network has no ONNX graph, in words about the network: the exporter itself tells of its own steps.
+"""Why a network has no ONNX graph, in words about the network: the exporter's own messages are about its steps.
 
 Read by `export`, whose reason goes to model.json, the card and the terminal.
 """
@@ -29,7 +29,7 @@ def why_no_graph(error: BaseException) -> str:
     """Return in one line why a network could not be translated.
 
     Args:
-        error: what the exporter raised; what lies at its bottom tells.
+        error: what the exporter raised; its innermost cause is what counts.
     """
     chain = list(_causes(error))
     innermost = chain[-1]

@@ -210,7 +210,7 @@ def _first_step(program: _Program) -> None:
 class PeakMemory:
     """Measures the most memory in use by tensors inside a `with` block, beyond what was in use before it.
 
-    On a GPU the allocator tells.  On a CPU it keeps what was freed, so that a process's size tells of the largest
+    On a GPU the allocator says it.  On a CPU it keeps what was freed, so that a process's size is that of the largest
     pack so far and not of this one: there the tensors themselves are counted.
 
     Args:

@@ -36,5 +36,5 @@ def _kind(arguments: argparse.Namespace) -> StudyKind | None:
         return kind_of(vars(arguments)) if arguments.grid else None
     try:
         return kind_of(tomllib.loads(Path(arguments.file).read_text()))
-    except (OSError, ValueError):  # which is told in words, later
+    except (OSError, ValueError):  # the command itself says so, later
         return None

@@ -86,7 +86,7 @@ class _Refused(Exception):
     """A request that is not obeyed.
 
     Args:
-        answer: what the client is told.
+        answer: what the client gets.
     """
 
     def __init__(self, answer: _Answer) -> None:

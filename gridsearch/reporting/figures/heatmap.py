@@ -301,7 +301,7 @@ def _outline_best(axes: Axes, panel: Panel, ranking: Ranking) -> None:
 
 
 def _set_ticks(axes: Axes, common: _Common) -> None:
-    """Name the levels, of very many every second, third ... one: as many as there is room for."""
+    """Name the levels, of very many every second, third ... one: as many as there is space for."""
     space = (common.cell[0] * (math.sqrt(2) if common.slanted else 1.0), common.cell[1])
     for axis, names, size in ((axes.xaxis, common.columns, space[0]), (axes.yaxis, common.rows, space[1])):
         step = max(math.ceil(len(names) / MOST_TICKS), math.ceil(_LINE / size))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MOST_TICKS: Final = 40
 MOST_NUMBERS: Final = 16
-"""Means are written over up to so many dots, where there is room for them."""
+"""Means are written over up to so many dots, where there is space for them."""
 WIDEST: Final = 13.0
 _LINE: Final = 0.2
 """Inches from one slanted label to the next at least."""
@@ -43,7 +43,7 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: Scale | None = None) -> F
     Args:
         ranking: the points.
         axis: the one that varies.
-        scale: what to make room for, unless values are beyond its ends; default: the study's own.
+        scale: what has to fit, unless values are beyond its ends; default: the study's own.
     """
     levels = Levels(ranking.points, axis)
     names = level_names(axis, levels.values)

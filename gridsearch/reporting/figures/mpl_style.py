@@ -132,7 +132,7 @@ def settled(figure: Figure) -> Figure:
 
 
 def title_height(title: str, note: str, *, width: float) -> float:
-    """Return how many inches a title takes on a figure of that width, with room below."""
+    """Return how many inches a title takes on a figure of that width, with space below."""
     return 0.2 + 0.19 * len(_title_lines(title, note, width=width))
 
 

@@ -53,16 +53,16 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     last = max(3, -(-epochs // 4))
     slopes = np.array([_slope(curve[-last:])[0] for curve in curves])
     if len(slopes) >= _FEWEST_TRIALS:
-        mean, freedom = float(slopes.mean()), len(slopes) - 1
+        mean, df = float(slopes.mean()), len(slopes) - 1
         error = float(slopes.std(ddof=1)) * math.sqrt(share(len(slopes), best.folds or 1, 0.0))
     elif epochs >= 2 * _FEWEST_EPOCHS:
         longer = own[0][-max(last, _FEWEST_EPOCHS) :]
-        (mean, error), freedom, last = _slope(longer), len(longer) - 2, len(longer)
+        (mean, error), df, last = _slope(longer), len(longer) - 2, len(longer)
     else:
         return
     from scipy import special
 
-    low = mean - float(special.stdtrit(freedom, 1 - LEVEL)) * error
+    low = mean - float(special.stdtrit(df, 1 - LEVEL)) * error
     if not low > 0:
         return
     digits = ranking.digits_of(metric).finer(low)

@@ -104,7 +104,7 @@ def difference(blocks: Blocks, axis: str, first: Value, second: Value, *, level:
 def lead_over(blocks: Blocks, axis: str, other: Value, *, level: float) -> str | None:
     """Return in words by how much the winner's value of an axis is better than another; None where it may be chance.
 
-    Where the point that differs from the winner in this value alone is told from it by the ranking's own test, that
+    Where the point that differs from the winner in this value alone is distinguished by the ranking's own test, that
     says it (which allows for the winner being the pick of all points); else the mean difference over all such points.
 
     Args:
@@ -154,9 +154,9 @@ def chance(ranking: Ranking, points: Iterable[RankedPoint]) -> float | None:
     share of right answers among the validation images.
     """
     spreads = [(p.n - 1, p.spread) for p in points if p.spread is not None]
-    freedom = sum(n for n, _ in spreads)
-    if freedom:
-        return math.hypot(*(math.sqrt(n / freedom) * spread for n, spread in spreads)) or None
+    df = sum(n for n, _ in spreads)
+    if df:
+        return math.hypot(*(math.sqrt(n / df) * spread for n, spread in spreads)) or None
     images, best = ranking.uncertainty.images, ranking.best
     if (
         images

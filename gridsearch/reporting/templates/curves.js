@@ -88,10 +88,10 @@
 
   // The curves of some lines, a panel for each quantity, with names of the colours below.
   const curvesOf = (figure, found, { title, names = [], notes = [] }) => {
-    const lines = [...found.bright, ...found.faint], room = report.inside(figure);
+    const lines = [...found.bright, ...found.faint], space = report.inside(figure);
     if (!lines.length) return;
     const panels = [...new Map(lines.flatMap((l) => l.study.curves.panels.map((p) => [p.title, p]))).values()];
-    const across = Math.max(1, Math.min(panels.length, Math.floor(room / MINIMUM), 2)), step = room / across, height = 230;
+    const across = Math.max(1, Math.min(panels.length, Math.floor(space / MINIMUM), 2)), step = space / across, height = 230;
     const drawn = [], marks = [];
     panels.forEach((one, k) => {
       const column = k % across, row = Math.floor(k / across);
@@ -103,12 +103,12 @@
     });
     let y = 28 + Math.ceil(panels.length / across) * (height + 62);
     for (const [place, name] of names.entries()) {
-      drawn.push(svg("line", { x1: 8, x2: 34, y1: y - 4, y2: y - 4, stroke: PALETTE[place], "stroke-width": 3 }), label(42, y, fitted(name, room - 50)));
+      drawn.push(svg("line", { x1: 8, x2: 34, y1: y - 4, y2: y - 4, stroke: PALETTE[place], "stroke-width": 3 }), label(42, y, fitted(name, space - 50)));
       y += 19;
     }
     const dashed = panels.some((p) => p.lines.length > 1) ? ["Dashed: train."] : [];
     report.answering(marks);
-    report.place(figure, drawn, { width: room, height: y, title, note: [...dashed, ...notes].join(" ") });
+    report.place(figure, drawn, { width: space, height: y, title, note: [...dashed, ...notes].join(" ") });
   };
 
   report.drawers.curves = (figure, study) => {

@@ -24,9 +24,9 @@
 
   report.drawers.marginals = (figure, study) => {
     const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
-    const room = report.inside(figure), axes = study.marginals.length ? study.marginals : study.axes.map((_, i) => i);
-    const left = axisRoom(metric), across = Math.max(1, Math.min(3, axes.length, Math.floor(room / 300)));
-    const stepX = Math.min(room / across, 560), height = 190, drawn = [], marks = [];
+    const space = report.inside(figure), axes = study.marginals.length ? study.marginals : study.axes.map((_, i) => i);
+    const left = axisRoom(metric), across = Math.max(1, Math.min(3, axes.length, Math.floor(space / 300)));
+    const stepX = Math.min(space / across, 560), height = 190, drawn = [], marks = [];
     const names = axes.map((i) => study.axes[i].levels);
     const most = (levels) => Math.max(1, Math.ceil(levels.length / Math.max(2, (stepX - left - 16) / 30)));
     const tilted = names.map((levels) => Math.max(...levels.map((n) => wide(n, 11))) > ((stepX - left - 16) / levels.length) * most(levels) - 6);
@@ -85,13 +85,13 @@
     const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
     const there = study.points.filter((p) => p.seconds > 0 && report.valueOf(p, place) !== null);
     if (there.length < 2) return;
-    const room = Math.min(report.inside(figure), 760), left = axisRoom(metric), drawn = [], marks = [];
-    const frame = { left, right: room - 16, top: 12, height: 280 };
+    const space = Math.min(report.inside(figure), 760), left = axisRoom(metric), drawn = [], marks = [];
+    const frame = { left, right: space - 16, top: 12, height: 280 };
     const at = valueAxis(metric, frame, drawn);
     const logs = there.map((p) => Math.log10(p.seconds)), [low, high] = [Math.min(...logs), Math.max(...logs)];
     const pad = Math.max(0.02, 0.06 * (high - low)), x = linear(low - pad, high + pad, frame.left, frame.right);
     const range = 10 ** (high + pad) / 10 ** (low - pad);
-    const marksX = range > 8 ? [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (room - left) / 110));
+    const marksX = range > 8 ? [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (space - left) / 110));
     const times = marksX.filter((s) => s > 0 && Math.log10(s) >= low - pad && Math.log10(s) <= high + pad), texts = times.length ? timeTexts(times) : [];
     times.forEach((s, i) => {
       drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(x(Math.log10(s)), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
@@ -114,7 +114,7 @@
     }
     drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 36, "time of a trial", { "text-anchor": "middle", class: "faint" }));
     report.answering(marks);
-    report.place(figure, drawn, { width: room, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial` });
+    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial` });
   };
   Object.assign(report, { valueAxis, axisRoom });
 })();

@@ -110,11 +110,11 @@
     const is = report.chosen(study), panels = cellsOf(study, layout, is), best = report.bestOf(study);
     const values = study.points.flatMap((p) => (p.values[report.metricOf(study)] ? cellWords(p.values[report.metricOf(study)][3]) : []));
     const text = Math.max(CELL.narrow, ...values.map((w) => wide(w, 11) + 8));
-    const room = report.inside(figure), levelsLeft = Math.max(...rows.map((n) => wide(n))) + 12;
-    // as many panels side by side as there is room for with their numbers; a cell without room has its colour alone
+    const space = report.inside(figure), levelsLeft = Math.max(...rows.map((n) => wide(n))) + 12;
+    // as many panels side by side as there is space for with their numbers; a cell without space has its colour alone
     const least = text * columns.length + 18;
-    const across = Math.max(1, Math.min(panels.length, Math.floor((room - levelsLeft) / least)));
-    const free = (room - levelsLeft) / across - 18;
+    const across = Math.max(1, Math.min(panels.length, Math.floor((space - levelsLeft) / least)));
+    const free = (space - levelsLeft) / across - 18;
     const cell = { wide: Math.min(Math.max(free / columns.length, columns.length > 30 ? 9 : CELL.narrow), 110), high: rows.length > 30 ? 12 : CELL.high };
     const widest = Math.max(...columns.map((n) => wide(n)));
     cell.slant = widest > cell.wide - 6;
@@ -131,7 +131,7 @@
       all.push(...made.marks);
     });
     const down = Math.ceil(panels.length / across), bottom = down * stepY + 12;
-    const width = Math.max(levelsLeft + across * stepX, Math.min(room, 300));
+    const width = Math.max(levelsLeft + across * stepX, Math.min(space, 300));
     drawn.push(colourBar(metric, levelsLeft, bottom, Math.min(360, width - levelsLeft - 18)));
     report.answering(all);
     report.place(figure, drawn, { width, height: bottom + 32, title: `${metric.title} over ${study.axes[layout.y].name} and ${study.axes[layout.x].name}`, note: `${metric.title} by ${study.axes[layout.y].name} (down) and ${study.axes[layout.x].name} (across).` });

@@ -59,7 +59,7 @@
     root.push(shown, area);
   };
 
-  const levelAxis = (study, i, x, drawn, room) => {
+  const levelAxis = (study, i, x, drawn, space) => {
     const axis = study.axes[i], gap = HEIGHT / axis.levels.length, on = state.brush.get(axis.name);
     drawn.push(svg("line", { x1: x, x2: x, y1: TOP, y2: TOP + HEIGHT, class: "spine" }));
     brush(drawn, x, 34, ([low, high]) => {
@@ -69,7 +69,7 @@
     const every = Math.ceil(axis.levels.length / 24);
     axis.levels.forEach((name, level) => {
       if (level % every) return;
-      const y = TOP + (level + 0.5) * gap, text = fitted(name, room - 16, 11);
+      const y = TOP + (level + 0.5) * gap, text = fitted(name, space - 16, 11);
       const pressed = on ? on.has(name) : false;
       const group = svg("g", { class: on && !pressed ? "level off" : "level", role: "checkbox", tabindex: 0, "aria-checked": pressed, "aria-label": `${axis.name} ${name}: only this` });
       group.append(svg("rect", { x: x + 5, y: y - 9, width: wide(text, 11) + 8, height: 18, rx: 3 }), label(x + 9, y + 4, text, { "font-size": 11 }));
@@ -123,11 +123,11 @@
 
   report.drawers.parallel = (figure, study) => {
     const place = report.metricOf(study), metric = study.metrics[place], shade = report.shade(metric, true);
-    const room = report.inside(figure), count = study.axes.length;
+    const space = report.inside(figure), count = study.axes.length;
     const texts = tickTexts(ticks(metric.low, metric.high, 6), metric.share);
     const [left, right] = [30, 24 + Math.max(...texts.map((t) => wide(t, 11)), 30)];
-    const step = Math.max(76, Math.min(320, (room - left - right) / count));
-    const width = Math.max(left + step * count + right, Math.min(room, 320));
+    const step = Math.max(76, Math.min(320, (space - left - right) / count));
+    const width = Math.max(left + step * count + right, Math.min(space, 320));
     const xs = [...study.axes.map((_, i) => left + i * step), left + count * step];
     const own = study.axes.map((_, i) => heights(study, i));
     const at = linear(metric.low, metric.high, TOP + HEIGHT, TOP), is = report.chosen(study), best = report.bestOf(study);

@@ -1,6 +1,6 @@
 """TensorBoard's runs under names that say what they are: ``fmnist/3 lr=0.1 batch=16`` for ``fmnist/tensorboard/3``.
 
-A trial's files lie under its number, which never changes; what is told apart by its params is a folder of links to
+A trial's files lie under its number, which never changes; what is named by its params is a folder of links to
 them, made when TensorBoard is started and kept up with the trials that start meanwhile.
 """
 

@@ -1,4 +1,4 @@
-"""Tells somebody that a run has ended, failed or was interrupted, by Apprise; the one module that knows it.
+"""Notifies somebody that a run has ended, failed or was interrupted, by Apprise; the one module that knows it.
 
 A URL holds secrets: it is never shown nor stored, and only its kind ("json://...") is named.  What cannot be delivered
 is a warning: a run never fails for it.

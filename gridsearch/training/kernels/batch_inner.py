@@ -146,7 +146,7 @@ def _fits(stage: Stage) -> bool:
         case BatchNorm():
             return stage.tracked
         case LeakyRelu():
-            return stage.slope > 0  # the sign of its result then tells that of its argument
+            return stage.slope > 0  # the sign of its result is then that of its argument
         case _:
             return True
 

@@ -96,8 +96,8 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
   }
   case GELU_TANH: {
     const vec t = bent(x);
-    const vec slope = all((REAL)0.79788456080286536) * (all(1) + all((REAL)(3 * 0.044715)) * x * x);
-    return gy * (half * (all(1) + t) + half * x * (all(1) - t * t) * slope);
+    const vec inner = all((REAL)0.79788456080286536) * (all(1) + all((REAL)(3 * 0.044715)) * x * x);
+    return gy * (half * (all(1) + t) + half * x * (all(1) - t * t) * inner);
   }
   case SILU: {
     const vec y = sigmoid(x);
@@ -114,8 +114,8 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
   case ELU: return gy * b * where((mask)(x <= 0), a * exponential(x), all(1));
   case MISH: {
     const vec w = of_mish(x), e = exponential(where((mask)(x > all(20)), all(20), x)), all_of = w + all(2);
-    const vec slope = w / all_of + x * all(4) * e * (e + all(1)) / (all_of * all_of);
-    return gy * where((mask)(x > all(20)), all(1), slope);
+    const vec derivative = w / all_of + x * all(4) * e * (e + all(1)) / (all_of * all_of);
+    return gy * where((mask)(x > all(20)), all(1), derivative);
   }
   case AFFINE: return gy * a;
   case CELU: return gy * where((mask)(x <= 0), exponential(x / a), all(1));
@@ -137,7 +137,7 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
   case EXPONENTIAL: return gy * exponential(x);
   case LOGARITHM: return gy / x;
   case SQUARE: return gy * (x + x);
-  case ROOT: { /* torch's norms have no slope at zero */
+  case ROOT: { /* torch's norms have no gradient at zero */
     const vec own = gy * half / root(x);
     return where((mask)(x == 0) & (mask)(a > 0), none, own);
   }

@@ -46,15 +46,15 @@ static const vec *enter(const struct shapes *s, const struct workspace *w, const
 
 /* What comes after the maps before batch norm, for a block. */
 static void leave(const struct shapes *s, const vec *maps, const REAL *channel, const vec *more, vec *y,
-                  uint8_t *argmax, vec *room) {
+                  uint8_t *argmax, vec *buffer) {
   const REAL *scale = s->normalizes ? channel : 0, *shift = channel + s->outputs;
   if (!s->pool[AFTER].is) {
     if (scale || more || s->activates || maps != y) finish(s, maps, scale, shift, more, y, (int)s->activates);
     return;
   }
   if (scale || more) {
-    finish(s, maps, scale, shift, more, room, 0);
-    maps = room;
+    finish(s, maps, scale, shift, more, buffer, 0);
+    maps = buffer;
   }
   const struct pool *p = &s->pool[AFTER];
   const ptrdiff_t rows = s->pool[BEFORE].is ? s->pool[BEFORE].rows : s->rows;

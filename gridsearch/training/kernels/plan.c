@@ -59,7 +59,7 @@ struct plan {
   const float *floats;
   const int64_t *labels;
   int64_t *batch_labels; /* [batch] */
-  uint8_t *image;        /* room for one image of the dataset */
+  uint8_t *image;        /* holds one image of the dataset */
   struct random *random; /* what dropout draws from; NULL where there is none */
 };
 

@@ -96,8 +96,8 @@ class Activation:
     Attributes:
         curve: which.
         a: the least result of a hardtanh or a clamp; an ELU's or a CELU's factor below zero; the slope of an affine
-            function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a slope at 0;
-            a power's exponent, which is no whole number.
+            function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a gradient at
+            0; a power's exponent, which is no whole number.
         b: the largest result; an ELU's factor of all; the level; from where on a softplus is its argument; what a
             threshold gives.
     """

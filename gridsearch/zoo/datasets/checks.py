@@ -36,7 +36,7 @@ def cautions(
     Args:
         parts: images [N, C, H, W] and labels [N] of the training set and, if there is one, of the test set.
         class_names: by label.
-        name: tells images by name where they have one.
+        name: gives an image's name where images have one.
         val: which of the training set are the dataset's own validation images.
     """
     found = [_constant(parts)]

@@ -146,7 +146,7 @@ def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
         sorted(tree.where.items()),
         tree.group_from,
     ]
-    names = [entry.found.relative for entry in files]  # which are told
+    names = [entry.found.relative for entry in files]  # messages name them
     return _sum([*parts, names, _content(files, tree), tree.classes])
 
 
@@ -227,7 +227,7 @@ def _inspect(
         try:
             return image_decoding.inspect(entry.found.read())
         except (image_decoding.NotUsable, OSError):
-            return None  # which decoding tells
+            return None  # decoding says so, later
 
     found = zip(files, _each(inspect, files, beat), strict=True)
     return [(entry, looked) for entry, looked in found if looked is not None]
@@ -291,7 +291,7 @@ def _changes(
     levels: deep_pixels.Levels | None,
     skipped: Skipped,
 ) -> tuple[str, ...]:
-    """Return what was done to how many images, in the words of one line; the notes tell more."""
+    """Return what was done to how many images, in the words of one line; the notes say more."""
     counts = Counter(change for picture in pictures for change in picture.changes)
     for change, count in sorted(counts.items(), key=lambda item: list(image_decoding.Change).index(item[0])):
         skipped.more.append(image_decoding.described(change, count, levels))

@@ -253,7 +253,7 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 def _is_animated(image: Image.Image) -> bool:
     if image.format == "MPO":  # the second picture that some cameras put into a JPEG
         return False
-    with suppress(Exception):  # a file cut short, which decoding tells
+    with suppress(Exception):  # a file cut short: decoding says so, later
         return bool(getattr(image, "is_animated", False))
     return False
 

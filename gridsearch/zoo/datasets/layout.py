@@ -132,7 +132,7 @@ def splits(folder: Path, base: Place, skipped: Skipped) -> tuple[Split, ...]:
 
 
 def outside(place: Place, skipped: Skipped) -> None:
-    """Tell of a file that lies beside the folders of classes."""
+    """Note a file that lies beside the folders of classes as skipped."""
     skipped.add(place.shown, "not in the folder of a class", expected=not is_named_as_image(place.name))
 
 
@@ -219,7 +219,7 @@ def _without_partner(
     named: Sequence[_Named],
     skipped: Skipped,
 ) -> tuple[Split, ...]:
-    """Return the one folder of classes where no two splits stand beside each other; refuse what is doubtful."""
+    """Return the one folder of classes where no two splits stand beside each other; refuse what is unclear."""
     names = {place.name for place in folders}
     if train is not None:
         others = sorted(names - {train.place.name}, key=natural)
@@ -233,8 +233,8 @@ def _without_partner(
             )
     for one in named:
         beside = sorted(names - {one.place.name}, key=natural)
-        doubtful = not one.stem and "".join(_words(one.place.name)) not in _THINGS
-        if one.role != TRAIN and (doubtful or one.inside & names):
+        unclear = not one.stem and "".join(_words(one.place.name)) not in _THINGS
+        if one.role != TRAIN and (unclear or one.inside & names):
             raise root.refuse(
                 f"{one.place.name}/ is named as a split, "
                 + (f"and beside it stand {_listed(beside)}" if beside else "and no train/ is beside it"),

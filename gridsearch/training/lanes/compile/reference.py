@@ -94,7 +94,7 @@ class Reference:
             with torch.no_grad():
                 for name, tensor in named.items():
                     tensor.grad = None
-                    if not torch.equal(tensor, kept[name]):  # versions do not tell: batch norm counts none
+                    if not torch.equal(tensor, kept[name]):  # versions miss batch norm's updates
                         tensor.copy_(kept[name])
             owners = identities(model)
         if watch is not None:

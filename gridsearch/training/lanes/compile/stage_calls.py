@@ -184,8 +184,8 @@ def _counts_images(r: StageReader, node: fx.Node) -> bool:
     taken = getattr(node.target, "__name__", node.target) == "getitem"
     if not asked and not taken:
         return any(_counts_images(r, one) for one in node.all_input_nodes)
-    tells = taken or node.target == "size" or (node.target is getattr and node.args[1] == "shape")
-    return not tells or SAMPLE in pytree.tree_leaves(r.found.results[node])
+    known = taken or node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+    return not known or SAMPLE in pytree.tree_leaves(r.found.results[node])
 
 
 def _is_of_sizes(r: StageReader, node: fx.Node) -> bool:

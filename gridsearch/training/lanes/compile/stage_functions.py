@@ -292,7 +292,7 @@ OF_KNOWN: dict[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": _attention,
     **{name: _compared(getattr(torch, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
 }
-"""What takes in functions and methods that tell what is known from activations, by their names."""
+"""What takes in functions and methods that keep what is known from activations apart, by their names."""
 
 
 def _row_drop(r: StageReader, input: torch.Tensor, keep: float) -> torch.Tensor:
