@@ -61,68 +61,62 @@ _EXPONENT = Bounds(0.0, 100.0)
 class RecipeKeys:
     """The keys of the recipe: what is the same for every point, unless the grid says otherwise."""
 
-    epochs: int = key(10, "passes over the training split", COUNT, fusible=True)
-    batch: int = key(64, "images per step", COUNT, log=True, alias="batch_size")
+    epochs: int = key(10, "number of passes over the training images", COUNT, fusible=True)
+    batch: int = key(64, "batch size, in images", COUNT, log=True, alias="batch_size")
     lr: float = key(0.001, "learning rate", POSITIVE, fusible=True, log=True, alias="learning_rate")
     norm: str = key(
-        "standard", "normalization of the input", "none standard", fusible=True, alias="normalization"
+        "standard", "normalization of the images", "none standard", fusible=True, alias="normalization"
     )
     optimizer: str = key("adam", "optimizer", "sgd adam adamw nadam rmsprop", own=True)
     momentum: float = key(0.0, "momentum of sgd", FRACTION, fusible=True)
-    nesterov: bool = key(False, "Nesterov's form of sgd's momentum", fusible=True)
+    nesterov: bool = key(False, "use Nesterov momentum (sgd)", fusible=True)
     weight_decay: float = key(0.0, "weight decay", NOT_NEGATIVE, fusible=True)
     clip_norm: float | None = key(
-        None, "largest norm of a step's whole gradient; none: any", POSITIVE, fusible=True, later=True
+        None, "clip the gradient to this norm, over all parameters", POSITIVE, fusible=True, later=True
     )
     clip_value: float | None = key(
-        None, "largest absolute value in a step's gradient; none: any", POSITIVE, fusible=True, later=True
+        None, "clip each value of the gradient to this size", POSITIVE, fusible=True, later=True
     )
-    schedule: str = key(
-        "constant", "schedule of the learning rate", "constant step cosine onecycle", fusible=True
-    )
+    schedule: str = key("constant", "learning rate schedule", "constant step cosine onecycle", fusible=True)
     warmup: float = key(
-        0.0, "epochs of linear warm-up of the learning rate; may be fractional", NOT_NEGATIVE, fusible=True
+        0.0, "epochs of linear warm-up of the learning rate, also fractions", NOT_NEGATIVE, fusible=True
     )
     augment: str = key(
         "none",
-        "augmentation, on the device",
+        "augmentation of training images",
         "none flip shift flip+shift erase randaugment flip+randaugment flip+shift+randaugment",
         own=True,
     )
     operations: int = key(
-        2, "operations of randaugment on each image", Bounds(1, 14), fusible=True, later=True
+        2, "number of randaugment operations per image", Bounds(1, 14), fusible=True, later=True
     )
-    magnitude: int = key(
-        9, "how strong the operations of randaugment are", Bounds(0, 30), fusible=True, later=True
-    )
+    magnitude: int = key(9, "strength of the randaugment operations", Bounds(0, 30), fusible=True, later=True)
     mixup: float = key(
         0.0,
-        "alpha of mixup, which blends pairs of images and labels; 0: none",
+        "alpha of mixup, which blends pairs of images and labels; 0: off",
         _ALPHA,
         fusible=True,
         later=True,
     )
     cutmix: float = key(
         0.0,
-        "alpha of cutmix, which pastes boxes of other images; 0: none",
+        "alpha of cutmix, which pastes boxes of other images; 0: off",
         _ALPHA,
         fusible=True,
         later=True,
     )
-    loss: str = key(
-        "cross_entropy", "loss that is trained on", "cross_entropy focal", fusible=True, later=True
-    )
+    loss: str = key("cross_entropy", "training loss", "cross_entropy focal", fusible=True, later=True)
     focal_gamma: float = key(2.0, "exponent of the focal loss", _EXPONENT, fusible=True, later=True)
     class_weight: str = key(
         "none",
-        "weights of classes in the loss; balanced: the fewer images, the larger",
+        "class weights in the loss; balanced: inverse to the number of images",
         "none balanced",
         fusible=True,
         later=True,
     )
     sampling: str = key(
         "none",
-        "images of an epoch; none: each once, balanced: drawn so that classes come equally often",
+        "sampling of an epoch's images; none: each once, balanced: all classes equally often",
         "none balanced",
         fusible=True,
         later=True,
@@ -130,32 +124,32 @@ class RecipeKeys:
     )
     label_smoothing: float = key(0.0, "label smoothing", FRACTION, fusible=True)
     dropout: float | None = key(
-        None, "rate of every dropout layer; none leaves the model's own", FRACTION, fusible=True
+        None, "rate of all dropout layers; none: the model's own rates", FRACTION, fusible=True
     )
-    drop_last: bool = key(False, "leave out an epoch's last, smaller batch")
+    drop_last: bool = key(False, "drop an epoch's last batch if it is smaller")
     # Begun at zero and rid of that bias (temporal averaging of Kingma & Ba 2015, Adam, section 7.2); the average
     # is evaluated, selected and exported in the weights' stead.
     ema: float = key(
         0.0,
-        "decay of the moving average of the weights that is evaluated; 0: the last weights",
+        "decay of the moving average of the weights, which is then evaluated; 0: off",
         FRACTION,
         fusible=True,
         later=True,
     )
     select: str = key(
         "last",
-        "the epoch that counts: the last, or the best by the study's metric",
+        "the epoch whose result counts: the last, or the best by the study's metric",
         "last best",
         fusible=True,
     )
     patience: int | None = key(
         None,
-        "epochs without a better one after which a trial stops; none: it never does",
+        "stop after this many epochs without improvement; none: never",
         COUNT,
         fusible=True,
         later=True,
     )
-    dtype: str = key("float32", "arithmetic", "float32 float64 bfloat16 tf32")
+    dtype: str = key("float32", "precision of the arithmetic", "float32 float64 bfloat16 tf32")
     split_seed: int = key(0, "seed of the test, validation and subset splits", WHOLE, scope=AxisScope.RECIPE)
 
 
@@ -190,25 +184,27 @@ class ImageSettings(RecipeKeys, Settings):
 
     dataset: str = key(
         "fmnist",
-        "dataset, by name, folder:PATH, csv:FILE, npz:FILE, hf:NAME or file.py:Name",
+        "dataset: a name, folder:PATH, csv:FILE, npz:FILE, hf:NAME or file.py:Name",
         scope=AxisScope.STUDY,
     )
     data_options: Mapping[str, Value] = field(default_factory=dict)
     data_fingerprint: str = key("", "SHA-256 of the data", scope=AxisScope.DERIVED)
-    val: float = key(1 / 6, "fraction of train held out for validation", FRACTION, scope=AxisScope.STUDY)
+    val: float = key(
+        1 / 6, "fraction of the training images held out for validation", FRACTION, scope=AxisScope.STUDY
+    )
     subset: int | None = key(
-        None, "train on that many images of the training split", COUNT, scope=AxisScope.STUDY, log=True
+        None, "number of training images to train on", COUNT, scope=AxisScope.STUDY, log=True
     )
     folds: int | None = key(
         None,
-        "folds of a stratified cross-validation, each held out once",
+        "number of folds of a stratified cross-validation",
         Bounds(low=2, high=LARGEST_INT),
         scope=AxisScope.STUDY,
         later=True,
     )
     group: str | None = key(
         None,
-        "groups of images that no split divides: a column, subfolder or groups",
+        "groups of images that stay in one split: a column, subfolder or groups",
         scope=AxisScope.STUDY,
         later=True,
     )
@@ -218,7 +214,7 @@ class ImageSettings(RecipeKeys, Settings):
     partition: int | None = key(
         None, "seed of the partition into folds", WHOLE, fusible=True, scope=AxisScope.DERIVED, later=True
     )
-    model: str = key("lenet", "model, by name, timm:NAME, torchvision:NAME or file.py:Name")
+    model: str = key("lenet", "model: a name, timm:NAME, torchvision:NAME or file.py:Name")
     model_options: Mapping[str, Value] = field(default_factory=dict)
     model_source: str | None = key(None, "SHA-256 of the model's file", scope=AxisScope.DERIVED)
     optimizer_options: Mapping[str, Value] = field(default_factory=dict)

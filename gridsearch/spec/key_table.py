@@ -61,5 +61,5 @@ def _values(axis: Axis) -> str:
     if not axis.numeric:
         return (" ".join(axis.choices) or "a name") + (" or file.py:name" if axis.own else "")
     ends = [word for word in axis.bounds.words if word and str(LARGEST_INT) not in word]
-    number = "whole, " if axis.kind is AxisKind.INT else ""
+    number = "integer, " if axis.kind is AxisKind.INT else ""
     return f"{number}{' and '.join(ends)}" + (", or none" if axis.nullable else "")
