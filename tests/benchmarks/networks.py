@@ -1,14 +1,16 @@
 """Images per second of many networks: a plain loop, single lanes, packs, and what `--lanes auto` chooses.
 
-    python -m tests.benchmarks.networks [--only NAME:BATCH ...] [--rounds N] [--seconds S] [--processes N] [--keep]
+    python -m tests.benchmarks.networks [--only NAME:BATCH ...] [--starts N] [--rounds N] [--seconds S]
+                                        [--processes N] [--keep]
 
 Eight trials that differ in lr, on as many one-threaded processes as there are cores (two).  For each row of
 `network_rows`, ways take turns for some rounds, each in processes of its own, in all of them at once, for a second or
 more of whole epochs with their evaluation; start-up and the first epoch do not count.  The plain loop is torch's own
 Adam on images that are resident as floats, channels_last.  `auto` is what a worker's own measurement chooses; it is
-held against the best of all that were tried.  Where the processor multiplies bfloat16, single lanes and auto's choice are measured with
-`dtype=bfloat16` too.  The matrix rate is that of the faster library for products that torch brings.  Pixels are
-noise: the arithmetic does not depend on them.
+held against the best of all that were tried.  A process keeps the luck of how its memory lies (some percent, for a
+LeNet at batch 200 and more): with `--starts` each way gets new processes so many times.  Where the processor multiplies
+bfloat16, single lanes and auto's choice are measured with `dtype=bfloat16` too.  The matrix rate is that of the faster
+library for products that torch brings.  Pixels are noise: the arithmetic does not depend on them.
 
 All rows take 25 minutes and are written to results/networks.json.  With `--only` rows are printed alone, and with
 `--keep` take their place in the file; measuring on one core wants `--processes 1`.
@@ -24,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gridsearch.executors.local import worker_environment
 from tests.benchmarks.arithmetic import matrix_rates, model_flops
@@ -41,6 +43,9 @@ EPOCH = 20e9
 """FLOPs of an epoch, about: a third of a second."""
 
 NAME = "networks"
+
+Way: TypeAlias = tuple[str, dict[str, object]]
+"""A command that makes processes ready to train one way, and its options; see `network_process`."""
 
 
 class Child:
@@ -90,38 +95,50 @@ def together(group: Sequence[Child], name: str, **options: object) -> list[dict[
     return [child.answer() for child in group]
 
 
-def measure(row: Row, processes: int, *, rounds: int, seconds: float, bf16: bool) -> dict[str, Any]:
+def measure(
+    row: Row, processes: int, *, starts: int, rounds: int, seconds: float, bf16: bool
+) -> dict[str, Any]:
     """Return what was found of a row, rates in images per second of all processes together, one for each round."""
     flops = model_flops(row.build(), row.batch, row.image)
     steps = max(2, min(1000, round(EPOCH / (flops * row.batch))))
     found: dict[str, Any] = {"GFLOP per image": flops / 1e9, "image": "x".join(map(str, row.image))}
     chosen = {}
-    plain, ours = {**os.environ, "OMP_NUM_THREADS": "1"}, worker_environment(threads=1)
-    with contextlib.ExitStack() as stack:
+    ways: dict[str, Way] = {"plain": ("plain", {})}
+    for dtype in ("float32", "bfloat16") if bf16 else ("float32",):
+        with children(1, worker_environment(threads=1)) as (one,):
+            one.send("row", title=row.title, steps=steps)
+            one.answer()
+            one.send("choose", dtype=dtype, workers=max(2, processes))
+            chosen[dtype] = one.answer()
+        for lanes in sorted({*(LANES if dtype == "float32" else (1,)), chosen[dtype]["lanes"]}):
+            ways[f"lanes {lanes} {dtype}"] = ("prepare", {"lanes": lanes, "dtype": dtype})
+    rates: dict[str, list[float]] = {}
+    for _ in range(starts):
+        more = rates_of(row, processes, ways, steps=steps, rounds=rounds, seconds=seconds)
+        rates = {way: rates.get(way, []) + more[way] for way in more}
+    return found | {"auto": chosen, "rates": rates}
 
-        def started(environment: dict[str, str], command: str, **options: object) -> list[Child] | None:
-            """Return new processes for one way: what ran in a process before decides how its memory lies."""
-            group = stack.enter_context(children(processes, environment))
+
+def rates_of(
+    row: Row, processes: int, ways: dict[str, Way], *, steps: int, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Return the rates of each way that its processes can train, which take turns for some rounds."""
+    plain, ours = {**os.environ, "OMP_NUM_THREADS": "1"}, worker_environment(threads=1)
+    there: dict[str, list[Child]] = {}
+    with contextlib.ExitStack() as stack:
+        for way, (command, options) in ways.items():
+            # New processes for each: what ran in a process before decides how its memory lies.
+            group = stack.enter_context(children(processes, plain if command == "plain" else ours))
             together(group, "row", title=row.title, steps=steps)
             answers = together(group, command, **options)
-            return group if command == "plain" or "method" in answers[0] else None
-
-        ways = {"plain": started(plain, "plain")}
-        for dtype in ("float32", "bfloat16") if bf16 else ("float32",):
-            with children(1, ours) as (one,):
-                one.send("row", title=row.title, steps=steps)
-                one.answer()
-                one.send("choose", dtype=dtype, workers=max(2, processes))
-                chosen[dtype] = one.answer()
-            for lanes in sorted({*(LANES if dtype == "float32" else (1,)), chosen[dtype]["lanes"]}):
-                ways[f"lanes {lanes} {dtype}"] = started(ours, "prepare", lanes=lanes, dtype=dtype)
-        there = {way: group for way, group in ways.items() if group is not None}
+            if command == "plain" or "method" in answers[0]:
+                there[way] = group
         rates: dict[str, list[float]] = {way: [] for way in there}
         for turn in range(rounds):
             for way in list(there) if turn % 2 == 0 else list(reversed(there)):
                 answers = together(there[way], "train", way=way, seconds=seconds)
                 rates[way].append(sum(a["images"] / a["seconds"] for a in answers))
-    return found | {"auto": chosen, "rates": rates}
+    return rates
 
 
 def figures_of(found: dict[str, Any], matrix: dict[str, float]) -> dict[str, Any]:
@@ -184,7 +201,8 @@ def main(words: Sequence[str]) -> None:
     """Measure, and write what was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.networks")
     parser.add_argument("--only", nargs="+", metavar="NAME:BATCH", help="these rows alone")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--starts", type=int, default=1, help="of new processes for each way")
+    parser.add_argument("--rounds", type=int, default=3, help="of each start")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a way in a round, at least")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--no-bf16", action="store_true")
@@ -210,7 +228,14 @@ def main(words: Sequence[str]) -> None:
         if chosen.only and row.title not in chosen.only:
             continue
         began = time.perf_counter()
-        found = measure(row, chosen.processes, rounds=chosen.rounds, seconds=chosen.seconds, bf16=bf16)
+        found = measure(
+            row,
+            chosen.processes,
+            starts=chosen.starts,
+            rounds=chosen.rounds,
+            seconds=chosen.seconds,
+            bf16=bf16,
+        )
         figures[row.title] = figures_of(found, matrix)
         print(f"{line(row.title, figures[row.title])} [{time.perf_counter() - began:.0f} s]", flush=True)
     if not chosen.only:
