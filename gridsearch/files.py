@@ -15,7 +15,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from gridsearch import faults
 
@@ -41,6 +41,8 @@ REPORT: Final = "report"
 TENSORBOARD: Final = "tensorboard"
 BEST: Final = "best"
 BEST_WORK: Final = ".best"
+REFIT: Final = ".refit-"
+"""Before a digest of what is trained again: there its lanes leave their files, until it has been tested."""
 EARLIER: Final = ".earlier-"
 """Before a token: what a study of the same name that was deleted has left."""
 
@@ -77,6 +79,9 @@ SHARED: Final = "shared"
 PROBES: Final = "probes.json"
 OVERHEADS: Final = "overheads.json"
 LATENCIES: Final = "latencies.json"
+
+LOCK: Final = ".lock"
+"""In a folder where one process works at a time."""
 
 PARTIAL: Final = ".partial-"
 """How the names of drafts and of private folders begin: what a killed process has left bears one."""
@@ -211,6 +216,17 @@ def only_one(lock: Path, *, patience: float) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)  # who waits for it finds it unlinked, and makes another one
+
+
+def is_locked(lock: Path) -> bool:
+    """Return whether another process holds a lock of which this is the file."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
-        KeyboardInterrupt: it was interrupted; nothing was kept, and the test set was not read.
+        KeyboardInterrupt: it was interrupted; the same call continues, and the test set was not read.
     """
     from gridsearch.service.winner import best as service
 

@@ -22,7 +22,7 @@ from gridsearch.store.home_cleaning import HomeCleaning
 from gridsearch.store.home_paths import file_name, writing_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from io import BufferedReader
     from pathlib import Path
 
@@ -40,29 +40,27 @@ class Home(HomeCleaning):
         not know yet that it has lost its claim, finds no such folder.
         """
         folder = self.scratch(study, number, attempt)
-        earlier = self._attempts(study, number)
-        before = next((each for each in earlier if each != folder and checkpoints_in(each)), None)
-        with writing_to(folder):
-            if folder.exists():
-                shutil.rmtree(folder)
-            if before is None:
-                folder.mkdir(parents=True)
-            else:
-                files.rename(before, folder)
-                _remove_drafts(folder)
-        for each in earlier:
-            if each != folder:
-                shutil.rmtree(each, ignore_errors=True)
+        _take_over(self._attempts(study, number), folder)
         return folder
 
     def _attempts(self, study: str, number: int) -> list[Path]:
         """Return the scratch folders of a trial, of the latest attempt first."""
-        found = {}
-        for folder in self.trial_dir(study, number).glob(f"{files.SCRATCH}*"):
-            attempt = folder.name.removeprefix(files.SCRATCH)
-            if attempt.isascii() and attempt.isdigit() and not folder.is_symlink():
-                found[int(attempt)] = folder
-        return [found[attempt] for attempt in sorted(found, reverse=True)]
+        return list(_attempts_in(self.trial_dir(study, number)).values())
+
+    def make_lane_scratch(self, place: Path) -> tuple[Path, int]:
+        """Make the scratch folder of the next attempt at a lane that is no trial; see `make_scratch`.
+
+        Args:
+            place: of all attempts at it, below home; made if it is not there.
+
+        Returns:
+            The folder, and the number of the attempt: 1 where there are no checkpoints to go on from.
+        """
+        earlier = _attempts_in(self._below(place))
+        last = next((number for number, each in earlier.items() if checkpoints_in(each)), 0)
+        folder = place / f"{files.SCRATCH}{last + 1}"
+        _take_over(list(earlier.values()), folder)
+        return folder, last + 1
 
     def checkpoint_epoch(self, study: str, number: int) -> int:
         """Return the epoch that a trial goes on from, by its newest checkpoint; 0 where it has none."""
@@ -222,6 +220,32 @@ def _unreadable(path: Path, error: OSError) -> ArtifactError:
     return ArtifactError(
         f"{path} cannot be read: {error.strerror}", hint="bring back a copy, or train the trial anew"
     )
+
+
+def _attempts_in(place: Path) -> dict[int, Path]:
+    """Return the scratch folders of all attempts by their numbers, of the latest first."""
+    found = {}
+    for folder in place.glob(f"{files.SCRATCH}*"):
+        attempt = folder.name.removeprefix(files.SCRATCH)
+        if attempt.isascii() and attempt.isdigit() and not folder.is_symlink():
+            found[int(attempt)] = folder
+    return {attempt: found[attempt] for attempt in sorted(found, reverse=True)}
+
+
+def _take_over(earlier: Sequence[Path], folder: Path) -> None:
+    """Make an attempt's folder of the latest earlier one with checkpoints, else anew; the others go."""
+    before = next((each for each in earlier if each != folder and checkpoints_in(each)), None)
+    with writing_to(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        if before is None:
+            folder.mkdir(parents=True)
+        else:
+            files.rename(before, folder)
+            _remove_drafts(folder)
+    for each in earlier:
+        if each != folder:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _remove_drafts(folder: Path) -> None:

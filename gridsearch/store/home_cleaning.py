@@ -45,6 +45,18 @@ class HomeCleaning(HomePaths):
                 continue
             kinds = (f"{files.SCRATCH}*", *_LEFT_BY_WRITES)
             freed += self._remove([each for kind in kinds for each in folder.glob(kind)])
+        return freed + self.clean_best(study)
+
+    def clean_best(self, study: str) -> int:
+        """Remove what an unfinished refit of the winner has left, unless one goes on; return the number of bytes."""
+        work = self.best_work(study)
+        if files.is_locked(work / files.LOCK):
+            return 0
+        freed = self._remove(
+            [each for kind in (files.REFIT, files.PARTIAL) for each in work.glob(f"{kind}*")]
+        )
+        with contextlib.suppress(OSError):  # a complete export waits there
+            work.rmdir()
         return freed
 
     def set_earlier_aside(self, study: str) -> None:

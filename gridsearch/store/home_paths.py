@@ -136,6 +136,10 @@ class HomePaths:
         """The folder where the winner is trained again and its export is put together."""
         return self._below(self.study_dir(study) / files.BEST_WORK)
 
+    def refit_dir(self, study: str, digest: str) -> Path:
+        """The folder where the lanes of a refit leave their files until it has been tested."""
+        return self._below(self.best_work(study) / f"{files.REFIT}{digest}")
+
     def fetch(self, path: Path) -> None:
         """Fetch a file that is not here from object storage, if the home is there.
 

@@ -53,7 +53,10 @@ def best(arguments: argparse.Namespace) -> int:
         models=[*(arguments.model or ()), *(arguments.code or ())],
     )
     if found.signum is not None:
-        observer.warn("interrupted; nothing was kept, and the test set was not read")
+        kept = "nothing was kept"
+        if found.kept:
+            kept = f"the same command continues from epoch {found.kept} of {found.epochs}"
+        observer.warn(f"interrupted; {kept}, and the test set was not read")
         return 128 + found.signum
     if arguments.json:
         print(json.dumps(found.to_json(), allow_nan=False))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridsearch.service.prepare.option_words import duration_word
 
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
     from gridsearch.service.run.interruption import Interruption
     from gridsearch.service.run.run_context import RunContext
 
-_SIGNAL_SECONDS = 8.0
+SIGNAL_SECONDS: Final = 8.0
 """Packs whose trials go on from checkpoints have so long to write them after the first signal; others none."""
 
 BUDGET_SECONDS = 15.0
 """All packs have so long to come to an epoch's end, or to their own, when the budget is spent."""
+
+
+def time_to_save(who_has: str) -> str:
+    """Say after the first signal how long what trains may still take."""
+    seconds = duration_word(SIGNAL_SECONDS)
+    theirs = "their" if who_has.endswith("have") else "its"
+    return (
+        f"interrupted: {who_has} {seconds} to finish {theirs} epoch and be saved; Ctrl-C again stops at once"
+    )
 
 
 class Ending:
@@ -66,11 +75,7 @@ class Ending:
     def _say_that_it_takes_time(self) -> None:
         if not self._said:
             self._said = True
-            seconds = duration_word(_SIGNAL_SECONDS)
-            self._run.observer.say(
-                f"interrupted: running trials have {seconds} to finish their epoch and be saved; "
-                "Ctrl-C again stops at once"
-            )
+            self._run.observer.say(time_to_save("running trials have"))
 
     @property
     def signum(self) -> int | None:
@@ -98,7 +103,7 @@ class Ending:
         if resumable and "signal" in self._since:
             self._say_that_it_takes_time()
         grace = {
-            "signal": _SIGNAL_SECONDS if resumable else 0.0,
+            "signal": SIGNAL_SECONDS if resumable else 0.0,
             "now": 0.0,
             "budget": BUDGET_SECONDS,
             "request": math.inf,

@@ -7,10 +7,11 @@ finds the complete export and puts it in its place.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import ImageSettings
+from gridsearch.records import ImageSettings, trial_key
 from gridsearch.service.prepare.stored import check_models, find_again, present
 from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
@@ -26,7 +27,7 @@ from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.workers import devices_for, environment, starter, worker_setups
 from gridsearch.service.winner.choice import choose, ranked_by
 from gridsearch.service.winner.exported import SCHEMA
-from gridsearch.service.winner.refit import Interrupted, Refit
+from gridsearch.service.winner.refit import Interrupted, NothingTrained, Refit
 from gridsearch.zoo.datasets.cache import exclusive
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from gridsearch.service.prepare.catalog import Catalog
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.winner.choice import Winner
-    from gridsearch.store import Store
-    from gridsearch.zoo.datasets.cache import Beat
+    from gridsearch.store import Home, Store
+    from gridsearch.zoo.datasets.cache import Hold
 
 _FAR = 0.1
 """Of all test images: what chance in the choice of the winner, and in few images, hardly explains."""
@@ -56,6 +57,7 @@ class BestOutcome:
         changed: whether another point leads by now, not the one that was tested.
         folder: where the exported model lies.
         signum: the signal that ended it, or None.
+        kept: after an interruption, the epoch of `epochs` from which the next call goes on; 0 for the first.
     """
 
     study: str
@@ -64,6 +66,8 @@ class BestOutcome:
     changed: bool
     folder: Path
     signum: int | None = None
+    kept: int = 0
+    epochs: int = 0
 
     def __repr__(self) -> str:
         """Return one line: what the test images said, and where the model lies."""
@@ -138,13 +142,13 @@ def best(
         work = store.home.best_work(study)
         with ExitStack() as stack:
             with store.home.writing(work):
-                beat = stack.enter_context(exclusive(work, say=watcher.say))
+                hold = stack.enter_context(exclusive(work, say=watcher.say))
             data = store.study_data(study)
             if data.test is not None:
                 if not again:  # another `best` was first while we waited for it
                     return _recorded(store, data, winner, watcher)
                 store.home.publish_best(study, data.test["export"])
-            return _test(store, data, winner, catalog, options, device=device, beat=beat, watcher=watcher)
+            return _test(store, data, winner, catalog, options, device=device, hold=hold, watcher=watcher)
 
 
 def _refuse_functions(data: StudyData) -> None:
@@ -164,7 +168,7 @@ def _test(
     options: RunOptions,
     *,
     device: str,
-    beat: Beat,
+    hold: Hold,
     watcher: Observer,
 ) -> BestOutcome:
     """Train the winner again, read the test images and publish the export, in a folder that is ours meanwhile."""
@@ -173,6 +177,8 @@ def _test(
     with ExitStack() as stack:
         with store.home.writing(work):
             place = stack.enter_context(files.private_folder(work))
+        # one who shares the folder with a holder that was not waited for keeps to itself
+        lanes = _lanes_of(store.home, data.name, winner) if hold.alone else place / "lanes"
         interrupted = stack.enter_context(interruption.listening())
         watcher.say(ranked_by(data, winner))
         for note in winner.notes:
@@ -181,32 +187,49 @@ def _test(
             settings=winner.settings,
             seeds=winner.seeds,
             params=winner.point.params,
-            folder=place,
+            export=place / "export",
+            scratch=lambda seed: store.home.make_lane_scratch(lanes / str(seed)),
+            retries=options.retries,
             observer=watcher,
             interruption=interrupted,
-            beat=beat,
+            beat=hold,
             device=device,
         )
-        # a refit that is interrupted begins again: it takes no checkpoints
-        setups = worker_setups(catalog, replace(options, checkpoint=None), [device], trials=1)
+        # one pack of the same lanes each time: its lanes go on together, and give what they would have given
+        setups = [replace(s, settled=True) for s in worker_setups(catalog, options, [device], trials=1)]
         try:
             exported, seeds, lost = refit.execute(
                 starter(catalog, options, setups, settings=[winner.settings])
             )
-        except Interrupted:
-            folder, signum = store.home.best_dir(data.name), interrupted.signum
+        except Interrupted as left:
+            if not left.epochs:
+                shutil.rmtree(lanes, ignore_errors=True)
             return BestOutcome(
-                study=data.name, test=None, fresh=False, changed=False, folder=folder, signum=signum
+                study=data.name,
+                test=None,
+                fresh=False,
+                changed=False,
+                folder=store.home.best_dir(data.name),
+                signum=interrupted.signum,
+                kept=left.epochs if hold.alone else 0,
+                epochs=winner.settings.epochs,
             )
+        except NothingTrained:
+            shutil.rmtree(lanes, ignore_errors=True)
+            raise
         images = catalog.fact(winner.settings)
         finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
-        return _publish(store, finding, place / "export", watcher)
+        found = _publish(store, finding, refit.export, watcher)
+        shutil.rmtree(lanes, ignore_errors=True)
+        return found
 
 
 def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) -> BestOutcome:
     """Return what was found before; put its export into its place if that was cut short."""
     assert data.test is not None
     store.home.publish_best(data.name, data.test["export"])
+    with suppress(StoreError):
+        store.home.clean_best(data.name)  # of one that was killed right after its test
     folder, changed = store.home.best_dir(data.name), data.test["point"] != winner.id
     if changed:
         watcher.warn(
@@ -216,6 +239,16 @@ def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) 
     if not folder.is_dir():
         watcher.warn(f"{folder} is gone; `--again` makes it anew, which reads the test set again")
     return BestOutcome(study=data.name, test=data.test, fresh=False, changed=changed, folder=folder)
+
+
+def _lanes_of(home: Home, study: str, winner: Winner) -> Path:
+    """Return the folder of a refit's lanes, known by their keys; those of others are removed."""
+    keys = [trial_key(winner.settings, seed) for seed in winner.seeds]
+    lanes = home.refit_dir(study, hashlib.sha256("".join(keys).encode()).hexdigest()[:16])
+    for other in home.best_work(study).glob(f"{files.REFIT}*"):
+        if other != lanes:
+            shutil.rmtree(other, ignore_errors=True)
+    return lanes
 
 
 def _sweep(work: Path) -> None:

@@ -1,16 +1,19 @@
 """Trains the winner again, as one pack over its seeds, and has a worker test and export it.
 
 Stands between `best`, which says what to train, and the executors.  The lanes are no trials of the study: they
-are not in the store, so that neither ranking nor numbers change.
+are not in the store, so that neither ranking nor numbers change.  Like trials of a settled pack they go on from their
+checkpoints: after an interruption, in the next `best`, and here when their worker died.
 """
 
 from __future__ import annotations
 
-import shutil
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import StoreError, TrainingFailed
+from gridsearch.checkpoints import checkpoints_in
+from gridsearch.errors import ArtifactError, StoreError, TrainingFailed
 from gridsearch.records import (
     EngineSays,
     EpochEnded,
@@ -24,17 +27,21 @@ from gridsearch.records import (
     Trial,
     TrialFailed,
     TrialFinished,
+    TrialResumed,
     TrialState,
     Unwritable,
     WorkerDied,
     WorkerLeft,
     trial_key,
 )
+from gridsearch.reporting.words.text import plural
+from gridsearch.service.run.ending import SIGNAL_SECONDS, time_to_save
 from gridsearch.service.run.progress import Progress, Running
+from gridsearch.service.run.resumed_trials import where_text
+from gridsearch.store.artifacts import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from gridsearch.executors import Executor
     from gridsearch.records import Event, ImageSettings, Task, Value
@@ -46,7 +53,19 @@ _LAST_LINES = 3
 
 
 class Interrupted(Exception):
-    """Somebody asked the refit to end."""
+    """Somebody asked the refit to end.
+
+    Args:
+        epochs: up to which it goes on next time; 0 where it begins again.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+
+class NothingTrained(TrainingFailed):
+    """All lanes failed or diverged: they would again, and nothing of them is kept."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +76,10 @@ class Refit:
         settings: of all lanes.
         seeds: one lane each.
         params: what is shown of the point.
-        folder: where lanes and export leave their files; below the study's folder.
+        export: the folder of the export; below the study's folder.
+        scratch: gives a lane's seed a folder of its own for its next attempt, with the checkpoints of the last one, and
+            that attempt's number.
+        retries: how often lanes whose worker died are trained again.
         observer: gets progress.
         interruption: whether to end.
         beat: called now and then to show that this process is alive.
@@ -67,7 +89,9 @@ class Refit:
     settings: ImageSettings
     seeds: Sequence[int]
     params: Mapping[str, Value]
-    folder: Path
+    export: Path
+    scratch: Callable[[int], tuple[Path, int]]
+    retries: int
     observer: Observer
     interruption: Interruption
     beat: Callable[[], None]
@@ -76,7 +100,13 @@ class Refit:
     _finished: dict[int, TrialFinished] = field(default_factory=dict)
     _failed: dict[int, str] = field(default_factory=dict)
     _log: list[str] = field(default_factory=list)
+    _lanes: dict[int, Lane[ImageSettings]] = field(default_factory=dict)
+    _resumed: dict[int, int] = field(default_factory=dict)
     _busy: bool = False
+    _training: bool = True
+    _died: int = 0
+    _left: float | None = None
+    _resumable: bool = False
     _exported: Exported | None = None
     _progress: Progress = field(init=False)
 
@@ -84,8 +114,8 @@ class Refit:
         """Start the progress at zero."""
         self._progress = Progress(
             metric="train_accuracy",
-            counts=dict.fromkeys(TrialState, 0) | {TrialState.RUNNING: len(self.seeds)},
-            total_units=float(len(self.seeds) * self.settings.epochs),
+            counts=dict.fromkeys(TrialState, 0),
+            total_units=0.0,
             workers=1,
             device=self.device,
         )
@@ -99,30 +129,31 @@ class Refit:
             start: gives an executor that delivers to a function and asks another whether to stop.
 
         Returns:
-            What was exported (to the folder "export" in `folder`), the seeds that were tested in their order, and
+            What was exported, the seeds that were tested in their order, and
             what happened to the others, a sentence each.
 
         Raises:
             Interrupted: somebody asked for it; no process is left.
-            TrainingFailed: no lane came through, or the model cannot be tested.
+            NothingTrained: no lane came through.
+            TrainingFailed: the worker died too often, or the model cannot be tested.
             StoreError: a file cannot be written.
         """
-        lanes = [self._lane(seed) for seed in self.seeds]
-        self._executor = start(self._take, self._interrupted)
+        self._executor = start(self._take, self._over)
         try:
             self.observer.started(self._progress)
-            self._do(Pack("best", tuple(lanes)))
+            while self._training:
+                self._do(self._pack())
             self.observer.ended(self._progress)
-            done = [lane for lane in lanes if lane.trial.seed in self._finished]
+            done = [lane for seed, lane in self._lanes.items() if seed in self._finished]
             if not done:
-                raise TrainingFailed(
+                raise NothingTrained(
                     f"the winner could not be trained again: {'; '.join(self._failed.values())}",
                     hint=self._hint(),
                 )
             self.observer.say(
                 f"reading the test set with {len(done)} network{'s' * (len(done) > 1)}, exporting"
             )
-            self._do(ExportRequest(id="best", lanes=tuple(done), folder=str(self.folder / "export")))
+            self._do(ExportRequest(id="best", lanes=tuple(done), folder=str(self.export)))
         finally:
             self.observer.ended(self._progress)
             self._executor.stop()
@@ -132,10 +163,20 @@ class Refit:
         lost = tuple(f"Seed {seed} gave no network: {why}." for seed, why in sorted(self._failed.items()))
         return self._exported, tuple(lane.trial.seed for lane in done), lost
 
+    def _pack(self) -> Pack[ImageSettings]:
+        """Return all lanes, which begin or go on from where the last attempt at them stood."""
+        self._training = False
+        self._finished.clear()
+        self._failed.clear()
+        self._lanes = {seed: self._lane(seed) for seed in self.seeds}
+        progress = self._progress
+        progress.counts = dict.fromkeys(TrialState, 0) | {TrialState.RUNNING: len(self.seeds)}
+        progress.done_units, progress.total_units = 0.0, float(len(self.seeds) * self.settings.epochs)
+        progress.running = {seed: Running(lane.trial, "") for seed, lane in self._lanes.items()}
+        return Pack("best", tuple(self._lanes.values()))
+
     def _lane(self, seed: int) -> Lane[ImageSettings]:
-        scratch = self.folder / "lanes" / str(seed)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+        scratch, attempt = self.scratch(seed)
         trial = Trial(
             id=seed,
             number=seed,
@@ -144,8 +185,8 @@ class Refit:
             settings=self.settings,
             params=self.params,
             state=TrialState.RUNNING,
+            attempt=attempt,
         )
-        self._progress.running[seed] = Running(trial, "")
         return Lane(trial, str(scratch))
 
     def _do(self, task: Task) -> None:
@@ -157,21 +198,40 @@ class Refit:
             if not submitted and self._executor.free:
                 self._executor.submit(task)
                 submitted = True
-            if self.interruption:
-                raise Interrupted
+            if self._over():
+                break
             self._executor.poll(_POLL_SECONDS)
-            self._interrupted()
         if self.interruption:
-            raise Interrupted
+            raise Interrupted(self._kept())
 
-    def _interrupted(self) -> bool:
-        """Return whether to end; besides, show that this process is alive, and the progress."""
+    def _over(self) -> bool:
+        """Return whether to end at once; besides, show that this process is alive, and the progress.
+
+        Lanes under way are asked, once, to come to their epoch's end and be saved.
+        """
         self.beat()
         self.observer.updated(self._progress)
-        return bool(self.interruption)
+        if not self.interruption:
+            return False
+        if self._left is None:
+            assert self._executor is not None
+            self._left = time.monotonic()
+            self._resumable = self._executor.leave() and bool(self._progress.running)
+            if self._resumable:
+                self.observer.say(time_to_save("the winner's training has"))
+        return not self._resumable or time.monotonic() - self._left > SIGNAL_SECONDS
+
+    def _kept(self) -> int:
+        """Return the epoch from which the lane that is furthest behind goes on next time."""
+        there = [checkpoints_in(Path(lane.scratch)) for lane in self._lanes.values()]
+        return min((found[0].epoch if found else 0 for found in there), default=0)
 
     def _take(self, event: Event) -> None:
+        if not isinstance(event, TrialResumed):
+            self._say_resumed()
         match event:
+            case TrialResumed():
+                self._resume(event)
             case EpochEnded():
                 self._progress.epoch_ended(event, 1.0)
             case TrialFinished() | TrialFailed():
@@ -190,11 +250,59 @@ class Refit:
             case EngineSays():
                 self.observer.say(event.message)
             case WorkerDied() | WorkerLeft():
-                raise TrainingFailed(
-                    f"the worker died while the winner was trained again ({event.message})", hint=self._hint()
-                )
+                self._lost(event)
+
+    def _lost(self, event: WorkerDied | WorkerLeft) -> None:
+        """Train the lanes of a worker that is gone again, from their checkpoints.
+
+        Raises:
+            TrainingFailed: that was tried often enough, or it had trained and was to export.
+        """
+        self._died += isinstance(event, WorkerDied)
+        if event.pack is None or self._died > self.retries:
+            times = f" {self._died} times" if self._died > 1 else ""
+            raise TrainingFailed(
+                f"the worker died{times} while the winner was trained again ({event.message})",
+                hint=self._hint(),
+            )
+        self.observer.warn(f"worker {event.worker} {self._how(event)}")
+        self._training, self._busy = True, False
+
+    def _how(self, event: WorkerDied | WorkerLeft) -> str:
+        if isinstance(event, WorkerLeft):
+            return f"left: {event.message}"
+        return f"died ({event.message}); the winner is trained again (attempt {self._died + 1} of {self.retries + 1})"
+
+    def _resume(self, event: TrialResumed) -> None:
+        self._resumed[event.trial] = event.epoch
+        running = self._progress.running[event.trial]
+        running.epoch = running.resumed = event.epoch
+        self._progress.total_units -= event.epoch
+        if event.damaged:
+            self.observer.warn(f"seed {event.trial}: its last checkpoint is damaged")
+
+    def _say_resumed(self) -> None:
+        """Say from where lanes go on, once all have told it."""
+        if epochs := {epoch for epoch in self._resumed.values() if epoch}:
+            where = where_text(min(epochs), self.settings)
+            seeds = f" with {plural(len(self.seeds), 'seed')}" if len(self.seeds) > 1 else ""
+            self.observer.say(f"the winner's training{seeds} continues from {where}")
+        self._resumed.clear()
 
     def _end(self, event: TrialFinished | TrialFailed) -> None:
+        """Take a lane's result.
+
+        Raises:
+            ArtifactError: its files are not those that were written, before an interruption.
+        """
+        if isinstance(event, TrialFinished):
+            for ref in event.files:
+                path = Path(self._lanes[event.trial].scratch) / ref.name
+                if reference(path) != ref:
+                    raise ArtifactError(
+                        f"{path} is not what was written",
+                        hint="remove its folder and run the same command again",
+                    )
         running = self._progress.running.pop(event.trial)
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
         if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,8 +37,26 @@ def data_root() -> Path:
     return cache_root() / files.DATA
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A folder's lock while somebody works in the folder; a `Beat`.
+
+    Attributes:
+        path: the lock's file.
+        alone: whether nobody else works there; not so after a holder that was not waited for.
+    """
+
+    path: Path
+    alone: bool
+
+    def __call__(self) -> None:
+        """Show that the work goes on."""
+        with suppress(OSError):
+            os.utime(self.path)
+
+
 @contextmanager
-def exclusive(folder: Path, *, patience: float = PATIENCE, say: Say | None = None) -> Iterator[Beat]:
+def exclusive(folder: Path, *, patience: float = PATIENCE, say: Say | None = None) -> Iterator[Hold]:
     """Hold a folder's lock, and give the function by which the holder shows that it is alive.
 
     The lock goes with its process, however that ends.  A holder that shows no sign of life for `patience`
@@ -54,21 +73,17 @@ def exclusive(folder: Path, *, patience: float = PATIENCE, say: Say | None = Non
         OSError: the folder cannot be made or written.
     """
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    path = folder / ".lock"
+    path = folder / files.LOCK
     lock = FileLock(path, poll_interval=_POLL)
-
-    def beat() -> None:
-        with suppress(OSError):
-            os.utime(path)
-
     _acquire(lock, _Waiting(path, patience, say))
+    hold = Hold(path, lock.is_locked)
     try:
-        if lock.is_locked:
+        if hold.alone:
             # Of a killed process: a living one would hold the lock.
             for left in folder.glob(f"{files.PARTIAL}*"):
                 shutil.rmtree(left, ignore_errors=True)
-            beat()
-        yield beat
+            hold()
+        yield hold
     finally:
         with suppress(OSError):
             if lock.is_locked:

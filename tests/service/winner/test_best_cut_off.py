@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
     assert left == {"digits/best", *(f"digits/best/{name}" for name in FILES)}
 
 
-def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
+def test_sigint_ends_best_with_130_reads_nothing_and_keeps_what_was_trained(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--epochs", "2000", "--subset", "60").code == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
@@ -93,7 +94,9 @@ def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
     assert process.returncode == 130, err
     assert "was not read" in err
     assert not (home / "digits" / "best").exists()
-    assert not list((home / "digits" / ".best").glob("*"))
+    kept = list((home / "digits").glob(".best/.refit-*/0/.attempt-1/checkpoint-*"))
+    assert bool(kept) is bool(re.search(r"the same command continues from epoch \d+ of 2000", err))
+    assert bool(kept) is (home / "digits" / ".best").exists()
 
 
 def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
