@@ -58,7 +58,7 @@ STARTS = 200
 """An episode that is not done after so many starts gets nowhere."""
 
 WAITS = 30.0
-"""Seconds that a start may take; one that takes longer hangs."""
+"""A start hangs if so many seconds pass in which none of its processes could run, or if it computes for so long."""
 
 FAULTS = (
     *(("write", 43), ("sync", 103), ("rename", 51), ("renamed", 51), ("commit", 14), ("committed", 14)),
@@ -67,6 +67,8 @@ FAULTS = (
 
 REFUSED = ("write", "sync", "rename", "commit")
 """Where the disk may refuse a step; the others lie behind one."""
+
+_RUNNABLE = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
 
 
 @dataclass
@@ -180,13 +182,15 @@ class Episode:
         process = self._server.start(words, self._err, environment)
         if disturbance is not None and disturbance[0] not in ("fault", "disk"):
             self._strike(process, disturbance)
-        until = time.monotonic() + WAITS
+        ran = time.monotonic()
         while not over(process):
             self._wake(process, disturbance)
-            if time.monotonic() > until:
+            if runnable(process):
+                ran = time.monotonic()
+            if time.monotonic() - ran > WAITS:
                 self._complain(f"{disturbance}: hangs, {self._where(process)}")
                 process.kill()
-                until = float("inf")
+                ran = float("inf")
             time.sleep(0.005)
         code = self._server.ended(process)
         if disturbance is not None and disturbance[0] in ("fault", "disk") and self._mark.exists():
@@ -316,6 +320,18 @@ def over(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def runnable(process: psutil.Process) -> bool:
+    """Whether a copy computes, or waits for a core or the disk: a busy machine lets it wait for long.
+
+    One that has computed for `WAITS` goes round in circles.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if process.status() in _RUNNABLE:
+            return sum(process.cpu_times()[:2]) < WAITS
+        return any(each.status() in _RUNNABLE for each in process.children(recursive=True))
+    return False
 
 
 # All episodes
