@@ -10,7 +10,6 @@ Installed modules, classes and functions are named.
 from __future__ import annotations
 
 import contextlib
-import copyreg
 import functools
 import hashlib
 import struct
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch.plugins.bytecode import constants, names_imported, names_in_texts, names_read
 from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.patched import patched
+from gridsearch.plugins.value_parts import bytes_of_tensor, comes_from, reduced, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -169,7 +169,7 @@ class _Walk:
             self._object(value)
 
     def _scalar(self, value: Any) -> None:
-        content = value if isinstance(value, bytes) else _text(value).encode("utf-8", "surrogatepass")
+        content = value if isinstance(value, bytes) else text(value).encode("utf-8", "surrogatepass")
         self.put(type(value).__name__, content)
 
     def _several(self, tag: str, values: Iterable[Any]) -> None:
@@ -236,9 +236,9 @@ class _Walk:
         elif kind is _LRU_CACHE:
             self.put("lru_cache")
             self.value(value.__wrapped__)
-        elif _of(kind, "pandas", "NDFrame", "Index"):
+        elif comes_from(kind, "pandas", "NDFrame", "Index"):
             self._table(value)
-        elif _of(kind, "torch", "Tensor"):
+        elif comes_from(kind, "torch", "Tensor"):
             self._tensor(value)
         elif kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"):
             self._array(value)
@@ -323,7 +323,7 @@ class _Walk:
         self.put("tensor", f"{tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad}".encode())
         self.value(type(tensor))
         try:
-            self._array(_bytes_of_tensor(tensor))
+            self._array(bytes_of_tensor(tensor))
         except (RuntimeError, TypeError, NotImplementedError):  # sparse, quantized, on no device
             self.unknown(tensor, "a tensor whose values cannot be read")
 
@@ -342,7 +342,7 @@ class _Walk:
     def _reduced(self, value: Any) -> None:
         """Write an object as pickle and copy see it: what makes it, and its state."""
         try:
-            parts = _reduce(value)
+            parts = reduced(value)
         except Exception:  # noqa: BLE001 - anything may refuse, in any way
             self.unknown(value)
             return
@@ -373,28 +373,3 @@ class _Walk:
 
 def _is_own(module: types.ModuleType) -> bool:
     return module.__name__ == "__main__" or own_module(module)
-
-
-def _of(kind: type, package: str, *names: str) -> bool:
-    """Whether a class comes from one of a package that is not imported here."""
-    return any(b.__name__ in names and b.__module__.partition(".")[0] == package for b in kind.__mro__)
-
-
-def _bytes_of_tensor(tensor: Any) -> Any:
-    import numpy as np
-
-    plain = tensor.detach().cpu().contiguous()
-    torch = sys.modules["torch"]
-    flat = plain.reshape(-1).view(torch.uint8) if plain.numel() else plain.reshape(-1).to(torch.uint8)
-    return np.asarray(flat.numpy())
-
-
-def _reduce(value: Any) -> Any:
-    special = copyreg.dispatch_table.get(type(value))
-    return special(value) if special is not None else value.__reduce_ex__(4)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return value.hex() if isinstance(value, float) else hex(value) if type(value) is int else repr(value)

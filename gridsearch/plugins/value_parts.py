@@ -1,0 +1,38 @@
+"""What the address of a value reads of tensors, of scalars, and of objects as pickle sees them.
+
+`value_address` walks what a user's code reaches; this says of one value what there is to be written.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import sys
+from typing import Any
+
+
+def comes_from(kind: type, package: str, *names: str) -> bool:
+    """Whether a class comes from one of a package that is not imported here."""
+    return any(b.__name__ in names and b.__module__.partition(".")[0] == package for b in kind.__mro__)
+
+
+def bytes_of_tensor(tensor: Any) -> Any:
+    """Return a tensor's memory, as uint8 [bytes]; RuntimeError, TypeError or NotImplementedError where it has none."""
+    import numpy as np
+
+    plain = tensor.detach().cpu().contiguous()
+    torch = sys.modules["torch"]
+    flat = plain.reshape(-1).view(torch.uint8) if plain.numel() else plain.reshape(-1).to(torch.uint8)
+    return np.asarray(flat.numpy())
+
+
+def reduced(value: Any) -> Any:
+    """Return an object as pickle and copy see it: what makes it, and its state; anything may be raised."""
+    special = copyreg.dispatch_table.get(type(value))
+    return special(value) if special is not None else value.__reduce_ex__(4)
+
+
+def text(value: Any) -> str:
+    """Return a scalar as text that no other value of its type has."""
+    if isinstance(value, str):
+        return value
+    return value.hex() if isinstance(value, float) else hex(value) if type(value) is int else repr(value)
