@@ -326,15 +326,27 @@ class _Walk:
             self._array(bytes_of_tensor(tensor))
         except (RuntimeError, TypeError, NotImplementedError):  # sparse, quantized, on no device
             self.unknown(tensor, "a tensor whose values cannot be read")
+        self._attached(tensor)
+
+    def _attached(self, value: Any) -> None:
+        """Write what somebody has attached to a tensor or to an array of a class of their own."""
+        if attached := getattr(value, "__dict__", None):
+            self._state("attached", attached)
 
     def _table(self, table: Any) -> None:
         self.value(type(table))
+        if attached := getattr(table, "attrs", None):
+            self.value(attached, "attrs")
         if hasattr(table, "columns"):
             self.value(table.columns, "columns")
             self._several("table", [table.iloc[:, i] for i in range(table.shape[1])])
         else:
             self.put("column", str(table.dtype).encode())
+            if table.dtype == "category":  # its name says nothing of the categories, nor of their order
+                self._several("categories", (table.dtype.categories, table.dtype.ordered))
             self.value(getattr(table, "name", None))
+            if getattr(table, "nlevels", 1) > 1 and any(name is not None for name in table.names):
+                self._several("names of levels", table.names)
             self.value(table.to_numpy())
         if hasattr(table, "index"):
             self.value(table.index, "index")
@@ -362,6 +374,11 @@ class _Walk:
             self.value(state)
         self._several("items", () if items is None else items)
         self._several("pairs", () if pairs is None else pairs)
+        if (
+            comes_from(type(value), "numpy", "ndarray")
+            and type(value).__module__.partition(".")[0] != "numpy"
+        ):
+            self._attached(value)  # numpy's pickles leave out what a class of one's own adds
 
     def unknown(self, value: Any, what: str | None = None) -> None:
         kind = type(value)

@@ -126,6 +126,32 @@ PAIRS = {
         "import pandas as pd\nD = pd.DataFrame({'a': [1, 2], 'b': ['x', None]})\n" + FUNCTION % "D",
         "import pandas as pd\nD = pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})\n" + FUNCTION % "D",
     ),
+    "the order of a column's categories": (
+        "import pandas as pd\nD = pd.Series(pd.Categorical(['x'], ['x', 'y']))\n" + FUNCTION % "D",
+        "import pandas as pd\nD = pd.Series(pd.Categorical(['x'], ['y', 'x']))\n" + FUNCTION % "D",
+    ),
+    "whether categories are ordered": (
+        "import pandas as pd\nD = pd.CategoricalIndex(['x'], ['x', 'y'])\n" + FUNCTION % "D",
+        "import pandas as pd\nD = pd.CategoricalIndex(['x'], ['x', 'y'], ordered=True)\n" + FUNCTION % "D",
+    ),
+    "what is attached to a table": (
+        "import pandas as pd\nD = pd.DataFrame({'a': [1]})\nD.attrs['unit'] = 1\n" + FUNCTION % "D",
+        "import pandas as pd\nD = pd.DataFrame({'a': [1]})\nD.attrs['unit'] = 2\n" + FUNCTION % "D",
+    ),
+    "names of an index's levels": (
+        "import pandas as pd\nD = pd.MultiIndex.from_tuples([(0, 1)], names=['a', 'b'])\n" + FUNCTION % "D",
+        "import pandas as pd\nD = pd.MultiIndex.from_tuples([(0, 1)], names=['b', 'a'])\n" + FUNCTION % "D",
+    ),
+    "what is attached to a tensor": (
+        "import torch\nW = torch.zeros(3)\nW.scale = 1\n" + FUNCTION % "W",
+        "import torch\nW = torch.zeros(3)\nW.scale = 2\n" + FUNCTION % "W",
+    ),
+    "what is attached to an array": (
+        "import numpy as np\nclass A(np.ndarray): pass\nW = np.zeros(3).view(A)\nW.scale = 1\n"
+        + FUNCTION % "W",
+        "import numpy as np\nclass A(np.ndarray): pass\nW = np.zeros(3).view(A)\nW.scale = 2\n"
+        + FUNCTION % "W",
+    ),
     "names in a table": (
         "import pandas as pd\nD = pd.DataFrame({'a': [1, 2]})\n" + FUNCTION % "D",
         "import pandas as pd\nD = pd.DataFrame({'b': [1, 2]})\n" + FUNCTION % "D",
