@@ -197,9 +197,10 @@ def test_lanes_of_one_recipe_share_mixed_images_and_train_as_alone(bench):
     bench = bench([({"mixup": 0.3, "lr": lr, "dtype": "float32"}, 4) for lr in (0.01, 0.02)])
     pack = bench.pack(0, 1)
     assert pack._epochs.images(pack.members).shared
+    alone = [bench.solo(k) for k in range(2)]
     for epoch in range(1, 3):
-        for k, totals in enumerate(pack.train_epoch()):
-            assert totals.loss == pytest.approx(bench.solo(k).train_epoch(epoch).loss, rel=1e-5) or epoch > 1
+        for totals, lane in zip(pack.train_epoch(), alone, strict=True):
+            assert totals.loss == pytest.approx(lane.train_epoch(epoch).loss, rel=1e-5), epoch
 
 
 @pytest.mark.parametrize("counted", [False, True])
