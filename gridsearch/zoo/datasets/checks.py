@@ -21,6 +21,9 @@ UNEVEN = 1.5
 
 _NAMED = 3
 
+_Where = tuple[bool, int]
+"""Whether an image is of the test set, and its place there."""
+
 Name = Callable[[bool, int], str]
 """Gives an image's name by whether it is of the test set, and its place there."""
 
@@ -78,16 +81,10 @@ def _same(
     val: set[int],
 ) -> list[str]:
     """Say which images are the same as others: in two classes, in training and test, or otherwise."""
-    where: dict[bytes, list[tuple[bool, int]]] = defaultdict(list)
-    for part, (images, _) in enumerate(parts):
-        for i, image in enumerate(images):
-            where[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(
-                (bool(part), i)
-            )
-    several = [places for places in where.values() if len(places) > 1]
-    two_classes, copies = [], []
-    leaked: dict[str, list[tuple[list[tuple[bool, int]], list[tuple[bool, int]]]]] = defaultdict(list)
-    for places in several:
+    two_classes: list[list[_Where]] = []
+    copies: list[list[_Where]] = []
+    leaked: dict[str, list[tuple[list[_Where], list[_Where]]]] = defaultdict(list)
+    for places in _alike(parts):
         labels = {int(parts[test][1][i]) for test, i in places}
         test = [place for place in places if place[0]]
         held = [place for place in places if not place[0] and place[1] in val]
@@ -102,34 +99,57 @@ def _same(
             copies.append(places)
     found = []
     if two_classes:
-        count = sum(map(len, two_classes))
-        example = _example(two_classes[0], name)
         classes = sorted({int(parts[test][1][i]) for test, i in two_classes[0]})
         shown = " and ".join(repr(class_names[label]) for label in classes[:_NAMED])
-        found.append(
-            f"{count} images lie in two classes or more ({example or shown}): no network can get all of them right"
-        )
+        found.append(_two_classes_text(two_classes, _example(two_classes[0], name) or shown))
     for which, cases in leaked.items():
-        count = sum(len(held) for held, _ in cases)
-        held, trained = cases[0]
-        example = _example([held[0], trained[0]], name)
-        are = "is a training image" if count == 1 else "are training images"
-        found.append(
-            f"{count} of {len(parts[1][1]) if which == 'test' else len(val)} {which} images {are} too"
-            f"{f' ({example})' if example else ''}: the {which} accuracy will be better than on new images"
-        )
+        of = len(parts[1][1]) if which == "test" else len(val)
+        found.append(_leak_text(which, cases, of, name))
     if copies:
-        count = sum(len(places) - 1 for places in copies)
-        example = _example(copies[0], name)
-        are = "image is a copy of another" if count == 1 else "images are copies of others"
-        found.append(
-            f"{count} training {are}{f' ({example})' if example else ''}: validation images may "
-            "be among those trained on"
-        )
+        found.append(_copies_text(copies, name))
     return found
 
 
-def _example(places: Sequence[tuple[bool, int]], name: Name | None) -> str:
+def _alike(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[_Where]]:
+    """Return where images lie that are the same, of those that are there more than once."""
+    where: dict[bytes, list[_Where]] = defaultdict(list)
+    for part, (images, _) in enumerate(parts):
+        for i, image in enumerate(images):
+            digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+            where[digest].append((bool(part), i))
+    return [places for places in where.values() if len(places) > 1]
+
+
+def _two_classes_text(cases: Sequence[list[_Where]], example: str) -> str:
+    count = sum(map(len, cases))
+    return f"{count} images lie in two classes or more ({example}): no network can get all of them right"
+
+
+def _leak_text(
+    which: str, cases: Sequence[tuple[list[_Where], list[_Where]]], of: int, name: Name | None
+) -> str:
+    """Write how many images of a split, of so many, are trained on too."""
+    count = sum(len(held) for held, _ in cases)
+    held, trained = cases[0]
+    example = _example([held[0], trained[0]], name)
+    are = "is a training image" if count == 1 else "are training images"
+    return (
+        f"{count} of {of} {which} images {are} too"
+        f"{f' ({example})' if example else ''}: the {which} accuracy will be better than on new images"
+    )
+
+
+def _copies_text(cases: Sequence[list[_Where]], name: Name | None) -> str:
+    count = sum(len(places) - 1 for places in cases)
+    example = _example(cases[0], name)
+    are = "image is a copy of another" if count == 1 else "images are copies of others"
+    return (
+        f"{count} training {are}{f' ({example})' if example else ''}: validation images may "
+        "be among those trained on"
+    )
+
+
+def _example(places: Sequence[_Where], name: Name | None) -> str:
     return "" if name is None else " is ".join(name(test, i) for test, i in places[:2])
 
 

@@ -231,6 +231,14 @@ def _without_partner(
                 f"move what is no split out of the folder; or put the images right into {train.place.name}/ "
                 "if it is a class",
             )
+    _refuse_lone_splits(root, named, names)
+    _refuse_splits_of_a_class(root, folders)
+    _compare_inner_folders(root, folders, skipped)
+    return (Split(where, TRAIN),)
+
+
+def _refuse_lone_splits(root: _Root, named: Sequence[_Named], names: set[str]) -> None:
+    """Refuse a folder of validation or test images, by its name, where there is none of training images."""
     for one in named:
         beside = sorted(names - {one.place.name}, key=natural)
         unclear = not one.stem and "".join(_words(one.place.name)) not in _THINGS
@@ -240,6 +248,9 @@ def _without_partner(
                 + (f"and beside it stand {_listed(beside)}" if beside else "and no train/ is beside it"),
                 "put the folders of the classes into train/; or rename it if it is a class",
             )
+
+
+def _refuse_splits_of_a_class(root: _Root, folders: Sequence[Place]) -> None:
     for place in folders:
         roles = {role_of(inner.name) for inner in _folders(place) if not _stem(inner.name)}
         if TRAIN in roles and len(roles - {None}) > 1:
@@ -247,22 +258,26 @@ def _without_partner(
                 f"{place.name}/ holds splits, expected them outside of the classes",
                 "put them the other way round: train/CLASS/, test/CLASS/",
             )
+
+
+def _compare_inner_folders(root: _Root, folders: Sequence[Place], skipped: Skipped) -> None:
+    """Refuse or note folders that all hold folders of the same names: these may be the classes."""
     inside = [frozenset(inner.name for inner in _folders(place)) for place in folders]
-    if len(inside) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
-        alike = (
-            f"{_listed([place.name for place in folders])} hold folders of the same names "
-            f"({_listed(sorted(inside[0], key=natural))})"
+    if len(inside) < 2 or len(inside[0]) < 2 or len(set(inside)) > 1:
+        return
+    alike = (
+        f"{_listed([place.name for place in folders])} hold folders of the same names "
+        f"({_listed(sorted(inside[0], key=natural))})"
+    )
+    if all(_SPLIT_WORDS.intersection(_words(place.name)) for place in folders):
+        raise root.refuse(
+            f"{alike}, so they seem to be parts of one dataset, not classes",
+            "put the folders of the classes into train/ and test/; or rename what is a class",
         )
-        if all(_SPLIT_WORDS.intersection(_words(place.name)) for place in folders):
-            raise root.refuse(
-                f"{alike}, so they seem to be parts of one dataset, not classes",
-                "put the folders of the classes into train/ and test/; or rename what is a class",
-            )
-        if _numbered_alike([place.name for place in folders]):
-            skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
-        else:
-            skipped.more.append(f"{alike}, which are taken for no classes")
-    return (Split(where, TRAIN),)
+    if _numbered_alike([place.name for place in folders]):
+        skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
+    else:
+        skipped.more.append(f"{alike}, which are taken for no classes")
 
 
 def _folders(place: Place) -> list[Place]:
