@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from gridsearch.records import DataFacts, Exported, StudyData, Value
     from gridsearch.service.prepare.catalog import Catalog
     from gridsearch.service.prepare.options import RunOptions
@@ -278,23 +280,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     nth = 1 if before is None else int(before["reading"]) + 1
     tensors = safetensors.numpy.load((export / files.TEST_OUTPUTS).read_bytes())
     ready = home.best_work(study) / secrets.token_hex(8)
-    test = {
-        **reporting.evaluate(tensors["logits"], tensors["labels"], seeds=finding.seeds),
-        "chosen_by": reporting.chosen_by(
-            *(tensors["logits"], tensors["labels"]),
-            metric=winner.ranking.metric,
-            class_names=finding.exported.facts["classes"],
-        ),
-        "params": winner.point.params,
-        "trial": winner.point.trials[0].number,
-        "point": winner.id,
-        "epochs": winner.settings.epochs,
-        "exported_seed": finding.seeds[0],
-        "clean": nth == 1,
-        "reading": nth,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "export": ready.name,
-    }
+    test = _tested(finding, tensors["logits"], tensors["labels"], nth=nth) | {"export": ready.name}
     model = describe(finding, test)
     far = _far_below(winner, test)
     card = reporting.model_card(
@@ -304,13 +290,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
         cautions=(*winner.notes, *far),
     )
     with home.writing(ready):
-        (export / files.MODEL).write_text(
-            json.dumps(model, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        (export / files.CARD).write_text(card, encoding="utf-8", errors="replace")
-        ready.mkdir()
-        names = [files.MODEL, files.CARD, *model["files"]]
-        files.put_all_in_place([(export / name, ready / name) for name in names])
+        _complete(export, model, card, ready)
     if not store.record_test(study, test, nth=nth):
         shutil.rmtree(ready, ignore_errors=True)
         raise StoreError(
@@ -326,6 +306,43 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
             f"no {files.GRAPH}, and so nothing for predict to run: the network cannot be exported ({why})"
         )
     return BestOutcome(study=study, test=test, fresh=True, changed=False, folder=home.best_dir(study))
+
+
+def _tested(finding: Finding, logits_SNY: np.ndarray, labels: np.ndarray, *, nth: int) -> dict[str, Any]:
+    """Return what the store records of a test, the nth of the study.
+
+    Args:
+        finding: what was tested.
+        logits_SNY: of S seeds and N test images for Y classes.
+        labels: [N].
+        nth: from 1.
+    """
+    winner = finding.winner
+    return {
+        **reporting.evaluate(logits_SNY, labels, seeds=finding.seeds),
+        "chosen_by": reporting.chosen_by(
+            *(logits_SNY, labels),
+            metric=winner.ranking.metric,
+            class_names=finding.exported.facts["classes"],
+        ),
+        "params": winner.point.params,
+        "trial": winner.point.trials[0].number,
+        "point": winner.id,
+        "epochs": winner.settings.epochs,
+        "exported_seed": finding.seeds[0],
+        "clean": nth == 1,
+        "reading": nth,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _complete(export: Path, model: Mapping[str, Any], card: str, ready: Path) -> None:
+    """Write what describes a model beside its files, and put all of them into a new folder."""
+    (export / files.MODEL).write_text(json.dumps(model, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (export / files.CARD).write_text(card, encoding="utf-8", errors="replace")
+    ready.mkdir()
+    names = [files.MODEL, files.CARD, *model["files"]]
+    files.put_all_in_place([(export / name, ready / name) for name in names])
 
 
 def _far_below(winner: Winner, test: Mapping[str, Any]) -> tuple[str, ...]:
