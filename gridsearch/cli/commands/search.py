@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from gridsearch.service.plan.planner import Plan
     from gridsearch.spec import StudySpec
 
@@ -153,25 +155,12 @@ def run_options(arguments: argparse.Namespace, *, command: str = "") -> RunOptio
 
 def _spec(arguments: argparse.Namespace) -> StudySpec | None:
     """Return the spec that the arguments describe, None where they only name a stored study."""
-    words = list(arguments.grid or ())
-    files = [word for word in words if "=" not in word and word.endswith(".toml")]
-    words = [word for word in words if word not in files]
-    require_pairs("--grid", words)
-    require_pairs("--set", arguments.set or ())
-    if "=" in (arguments.file or "") and not Path(arguments.file).exists():
-        raise UsageError(
-            f"{arguments.file} is neither an option nor a study file; "
-            f"did you mean `--grid {shlex.quote(arguments.file)}`?"
-        )
-    if arguments.file is not None:
-        files.insert(0, arguments.file)
-    if len(files) > 1:
-        raise UsageError(f"two study files: {files[0]} and {files[1]}", hint="name one")
+    file, words = _file_and_words(arguments)
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(arguments, name)) is not None}
     models = given.pop("model", [])
     if "ignore" in given:
         given["ignore"] = joined(arguments.ignore)
-    described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
+    described = bool(words or file is not None or arguments.exclude or arguments.when or arguments.set)
     if arguments.top is not None and arguments.more_seeds is None:
         raise UsageError("--top has no effect without --more-seeds", hint="add --more-seeds N")
     if arguments.more_seeds is not None and not described and arguments.study is None:
@@ -196,13 +185,32 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
             hint=f"try: {Places.find(arguments.home, arguments.store).again.first_run()}",
         )
     return build(
-        file=Path(files[0]) if files else None,
+        file=None if file is None else Path(file),
         words=words,
         exclude=[" ".join(group) for group in arguments.exclude or ()],
         when=arguments.when or (),
         options=given,
         settings=arguments.set or (),
     )
+
+
+def _file_and_words(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """Return the study file, which may stand among the words of the grid, and these without it."""
+    words = list(arguments.grid or ())
+    files = [word for word in words if "=" not in word and word.endswith(".toml")]
+    words = [word for word in words if word not in files]
+    require_pairs("--grid", words)
+    require_pairs("--set", arguments.set or ())
+    if "=" in (arguments.file or "") and not Path(arguments.file).exists():
+        raise UsageError(
+            f"{arguments.file} is neither an option nor a study file; "
+            f"did you mean `--grid {shlex.quote(arguments.file)}`?"
+        )
+    if arguments.file is not None:
+        files.insert(0, arguments.file)
+    if len(files) > 1:
+        raise UsageError(f"two study files: {files[0]} and {files[1]}", hint="name one")
+    return (files[0] if files else None), words
 
 
 def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) -> None:
@@ -241,8 +249,6 @@ def _open(outcome: running.RunOutcome, arguments: argparse.Namespace, err: displ
 
 
 def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
-    from gridsearch.reporting.output.listing import Listing
-
     out = display.console(no_color=arguments.no_color)
     seeds, uneven = divmod(found.trials, max(found.points, 1) * (found.folds or 1))
     folds = "" if found.folds is None else f" x {plural(found.folds, 'fold')}"
@@ -265,21 +271,7 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     if found.data:
         out.print(f"data: {found.data}", soft_wrap=True)
     if found.groups:
-        table = Listing(box=None, header_style="bold")
-        first = found.kind.code
-        for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
-            words = name in (first, "method")
-            table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
-        for group in found.groups:
-            batch = "-" if group.batch is None else group.batch
-            row = (group.model, batch, group.trials, group.lanes, group.method)
-            time = "unknown" if group.seconds is None else display.duration_text(group.seconds)
-            table.add_row(*map(str, row), time)
-        out.print(table)
-        for line in dict.fromkeys(
-            f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
-        ):
-            out.print(line, soft_wrap=True)
+        _show_groups(out, found)
     if found.order != ORDERS[0] and found.first:
         first = ", then ".join(
             display.params_text(params) + (f" and {lanes - 1} more beside it" if lanes > 1 else "")
@@ -292,6 +284,27 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         return
     disk = "unknown until the data is fetched" if found.disk_mb is None else _megabytes(found.disk_mb)
     out.print(f"memory: {_memory_text(found)} · disk: {disk}")
+
+
+def _show_groups(out: Console, found: Plan) -> None:
+    """Print a table of the groups, and below it why those are not trained in a better way."""
+    from gridsearch.reporting.output.listing import Listing
+
+    table = Listing(box=None, header_style="bold")
+    first = found.kind.code
+    for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
+        words = name in (first, "method")
+        table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for group in found.groups:
+        batch = "-" if group.batch is None else group.batch
+        row = (group.model, batch, group.trials, group.lanes, group.method)
+        time = "unknown" if group.seconds is None else display.duration_text(group.seconds)
+        table.add_row(*map(str, row), time)
+    out.print(table)
+    for line in dict.fromkeys(
+        f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
+    ):
+        out.print(line, soft_wrap=True)
 
 
 def _megabytes(count: float | None) -> str:

@@ -213,9 +213,7 @@ def _plan(
         say(note)
     known = {trial.key: trial.state for trial in ledger}
     states = Counter(known.get(draft.key) for draft in prepared.drafts)
-    results = {TrialState.COMPLETE, TrialState.DIVERGED}
-    if options.prune != "none":
-        results.add(TrialState.PRUNED)
+    results = _results(options)
     missing = [
         draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
     ]
@@ -246,15 +244,24 @@ def _plan(
         data=prepared.described,
         warnings=prepared.warnings,
         order=prepared.order,
-        first=tuple(
-            ({axis: program.trials[0].settings.get(axis) for axis in program.trials[0].axes}, program.lanes)
-            for program in simulated.programs[:_FIRST]
-        ),
+        first=tuple(_begins_with(program) for program in simulated.programs[:_FIRST]),
         sampled_from=prepared.sampled_from,
         metric=prepared.metric,
         direction=prepared.direction,
         folds=folds.pop() if len(folds) == 1 else None,
     )
+
+
+def _results(options: RunOptions) -> set[TrialState]:
+    """Return the states of trials that a run leaves as they are: they have a result."""
+    pruned = {TrialState.PRUNED} if options.prune != "none" else set()
+    return {TrialState.COMPLETE, TrialState.DIVERGED} | pruned
+
+
+def _begins_with(pack: SimulatedPack[TrialDraft]) -> tuple[Mapping[str, Value], int]:
+    """Return the params of a pack's first trial, and how many lanes it has."""
+    first = pack.trials[0]
+    return {axis: first.settings.get(axis) for axis in first.axes}, pack.lanes
 
 
 def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], set[str]]:
