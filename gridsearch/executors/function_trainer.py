@@ -126,17 +126,7 @@ class FunctionRunner:
             log.end()
             if from_keyboard(error):
                 raise
-            wrong = isinstance(error, Unusable)
-            message = f"{trial.settings.code[0]} {error}" if wrong else one_line(error)
-            self.emit(
-                TrialFailed(
-                    trial=trial.id,
-                    attempt=trial.attempt,
-                    reason="error",
-                    message=message,
-                    traceback=message if wrong else valid_text(traceback.format_exc()),
-                )
-            )
+            self.emit(_failed(trial, error))
         finally:
             log.end()
 
@@ -151,6 +141,19 @@ class FunctionRunner:
                 hint="run again",
             )
         return self._found
+
+
+def _failed(trial: Trial[FunctionSettings], error: BaseException) -> TrialFailed:
+    """Return what is reported of a function's error, which is being handled."""
+    wrong = isinstance(error, Unusable)
+    message = f"{trial.settings.code[0]} {error}" if wrong else one_line(error)
+    return TrialFailed(
+        trial=trial.id,
+        attempt=trial.attempt,
+        reason="error",
+        message=message,
+        traceback=message if wrong else valid_text(traceback.format_exc()),
+    )
 
 
 class _Call:

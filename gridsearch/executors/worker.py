@@ -92,6 +92,34 @@ class EventPipe:
         return False
 
 
+class _Inbox:
+    """The coordinator's commands as they come, each kind in a queue of its own.
+
+    Attributes:
+        work: packs, and what else is to be done, one after the other.
+        given: answers to a pack that asked for more lanes.
+        decided: which trials shall end now.
+        leaving: set once the worker shall leave its pack.
+    """
+
+    def __init__(self) -> None:
+        self.work: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self.given: queue.SimpleQueue[LanesGiven] = queue.SimpleQueue()
+        self.decided: queue.SimpleQueue[PruningDecision] = queue.SimpleQueue()
+        self.leaving = threading.Event()
+
+    def read(self, commands: BinaryIO) -> None:
+        """Sort commands until the pipe closes, then end this process: nobody wants the result any more."""
+        queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: self.given, PruningDecision: self.decided}
+        for line in commands:
+            command = decode(line)
+            if isinstance(command, Leave):
+                self.leaving.set()
+            else:
+                queues.get(type(command), self.work).put(command)
+        os._exit(0)
+
+
 def serve(
     commands_fd: int,
     events_fd: int,
@@ -111,25 +139,10 @@ def serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
     commands = os.fdopen(commands_fd, "rb")
     setup: WorkerSetup = decode(commands.readline())
-    work: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    given: queue.SimpleQueue[LanesGiven] = queue.SimpleQueue()
-    decided: queue.SimpleQueue[PruningDecision] = queue.SimpleQueue()
-    queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: given, PruningDecision: decided}
-
-    leaving = threading.Event()
-
-    def read() -> None:
-        for line in commands:
-            command = decode(line)
-            if isinstance(command, Leave):
-                leaving.set()
-            else:
-                queues.get(type(command), work).put(command)
-        os._exit(0)  # the pipe closed: nobody wants the result any more
-
-    threading.Thread(target=read, daemon=True).start()
+    inbox = _Inbox()
+    threading.Thread(target=inbox.read, args=(commands,), daemon=True).start()
     pipe = EventPipe(os.fdopen(events_fd, "wb"))
-    replies = PruningReplies(decided)
+    replies = PruningReplies(inbox.decided)
 
     def emit(event: Event) -> None:
         if setup.pruning and isinstance(event, EpochEnded | StepEnded):
@@ -141,13 +154,13 @@ def serve(
     trainer = make_trainer(setup, emit, None if objects_fd is None else Received(os.fdopen(objects_fd, "rb")))
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
-        task = work.get()
+        task = inbox.work.get()
         if isinstance(task, Pack):
             trainer.train(
                 task,
                 stop=partial(pipe.still_training, task.id),
-                leave=leaving.is_set,
-                given=lambda: given.get().lanes,
+                leave=inbox.leaving.is_set,
+                given=lambda: inbox.given.get().lanes,
                 pruned=replies.pruned,
             )
             if pack_ended is not None:
