@@ -71,6 +71,18 @@ def pareto_front(
         raise ArtifactError(
             f"no point of study {data.name!r} has all of {names}: there is nothing to compare"
         )
+    return ParetoFront(
+        quantities=tuple(quantities),
+        candidates=tuple(_candidates(rows, quantities)),
+        left_out=len(ranking.ranked) - len(rows),
+        measured=measured,
+    )
+
+
+def _candidates(
+    rows: Sequence[tuple[RankedPoint, Sequence[Cell]]], quantities: Sequence[Quantity]
+) -> list[Candidate]:
+    """Return the points with what is known of each: those of the front first, then by the first quantity."""
     compared = np.array(
         [[_oriented(c, q) for c, q in zip(cells, quantities, strict=True)] for _, cells in rows]
     )
@@ -88,13 +100,7 @@ def pareto_front(
             )
         )
     sign = 1.0 if quantities[0].smaller else -1.0
-    candidates.sort(key=lambda c: (not c.front, sign * c.values[0]))
-    return ParetoFront(
-        quantities=tuple(quantities),
-        candidates=tuple(candidates),
-        left_out=len(ranking.ranked) - len(rows),
-        measured=measured,
-    )
+    return sorted(candidates, key=lambda c: (not c.front, sign * c.values[0]))
 
 
 Cell = tuple[float, Ends]
