@@ -307,11 +307,14 @@ def _shared_words(comparison: Comparison) -> str:
     whose = "both studies hold" if len(comparison.sides) == 2 else "two or more of the studies hold"
     if not shared:
         return f"There is no point that {whose}."
+    held, alike = f"{plural(len(shared), 'point')} that {whose}", comparison.sides[0].data.kind.alike
+    if len({s.data.metric for s in comparison.sides}) > 1:
+        return f"{held} ({alike}), each with the metric that its study goes by."
     unequal = sum(p.differs for p in shared)
     more_seeds = any(len({n for n in p.n if n}) > 1 for p in shared)
     values = f"{unequal:,} of them with different values" if unequal else "all with equal values"
     values += " for a seed that both have" if more_seeds else ""
-    return f"{plural(len(shared), 'point')} that {whose}, {values} ({comparison.sides[0].data.kind.alike})."
+    return f"{held}, {values} ({alike})."
 
 
 def _cautions(comparison: Comparison) -> list[str]:
