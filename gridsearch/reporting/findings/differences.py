@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records.axis import identity
-from gridsearch.reporting.ranking.points import values_by_replicate
+from gridsearch.reporting.ranking.points import means_in_common, values_by_replicate
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.uncertainty import Basis
-from gridsearch.reporting.words.text import is_share
+from gridsearch.reporting.words.text import is_share, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,8 +128,13 @@ def lead_over(blocks: Blocks, axis: str, other: Value, *, level: float) -> str |
             and place not in known.unsettled
         ):
             means = [f"{digits.show(p.mean)}{_ends(p, digits)}" for p in (best, beside)]
-            gap = abs(best.mean - beside.mean)
-            return f"{digits.difference(gap)} ({' against '.join(means)}; more than chance explains, 95 % confidence)"
+            gap, over = abs(best.mean - beside.mean), ""
+            if place in known.over_fewer and (common := means_in_common(best, beside, ranking.metric)):
+                *both, count = common
+                gap, over = abs(both[0] - both[1]), f" over the {plural(count, ranking.noun)} that both have"
+                means = [digits.show(mean) for mean in both]
+            said = f"{' against '.join(means)}; more than chance explains, 95 % confidence"
+            return f"{digits.difference(gap)}{over} ({said})"
     found = difference(blocks, axis, best.level(axis), other, level=level)
     if found is None or not found.low > 0:
         return None

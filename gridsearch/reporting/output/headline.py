@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records.image_metrics import ACCURACY, LOSS
 from gridsearch.reporting.output.cautions import cautions
-from gridsearch.reporting.ranking.points import values_by_replicate
-from gridsearch.reporting.stats import moments
+from gridsearch.reporting.ranking.points import means_in_common
 from gridsearch.reporting.stats.ensemble import ensembles_in_words
 from gridsearch.reporting.stats.evaluation import in_words
 from gridsearch.reporting.stats.uncertainty import Basis
@@ -240,13 +239,14 @@ def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str
     """Give the means that the first two are compared by, where these are not the means that are shown."""
     if 1 not in ranking.uncertainty.over_fewer:
         return ""
-    one, two = (values_by_replicate(p.trials, ranking.metric) for p in (best, second))
-    shared = sorted(set(one) & set(two))
-    means = [moments.mean([own[s] for s in shared]) or 0.0 for own in (one, two)]
-    gap, digits = _lead(ranking, *means), ranking.digits_of()
+    found = means_in_common(best, second, ranking.metric)
+    if found is None:
+        return ""
+    *means, shared = found
+    gap, digits = _lead(ranking, means[0], means[1]), ranking.digits_of()
     side = "ahead" if gap >= 0 else "behind"
     return (
-        f"They are compared over the {plural(len(shared), ranking.noun)} that both have: there it is "
+        f"They are compared over the {plural(shared, ranking.noun)} that both have: there it is "
         f"{digits.finer(gap).difference(abs(gap))} {side} ({digits.show(means[0])} against {digits.show(means[1])})."
     )
 

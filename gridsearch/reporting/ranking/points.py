@@ -172,6 +172,14 @@ def values_by_replicate(trials: Iterable[TrialRecord], metric: str) -> dict[Repl
     return {Replicate.of(t): v for t in trials if (v := metric_value(t, metric)) is not None}
 
 
+def means_in_common(one: RankedPoint, other: RankedPoint, metric: str) -> tuple[float, float, int] | None:
+    """Return the means of two points over the replicates that both have, and how many these are; None without any."""
+    first, second = (values_by_replicate(p.trials, metric) for p in (one, other))
+    shared = sorted(set(first) & set(second))
+    means = [moments.mean([own[replicate] for replicate in shared]) for own in (first, second)]
+    return None if means[0] is None or means[1] is None else (means[0], means[1], len(shared))
+
+
 def finite(value: float | None) -> float | None:
     """Return a number, None for None, NaN and the infinities (JSON has no word for them)."""
     return float(value) if value is not None and math.isfinite(value) else None

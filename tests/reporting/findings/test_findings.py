@@ -61,6 +61,17 @@ def test_a_winner_at_the_edge_of_an_axis_leads_to_the_values_beyond_it(study):
     assert (spec.name, spec.seeds, spec.recipe.epochs) == ("fmnist", 3, 10)
 
 
+def test_a_lead_is_that_over_the_seeds_by_which_two_points_are_compared(study):
+    builder = study({"lr": [1e-3, 1e-2]}, seeds=5)
+    few = [0.5, 0.6, 0.7]
+    for number, value in enumerate([*few, 0, 0, *(v + 0.02 + v / 1000 for v in few), 0.3, 0.92]):
+        builder.score(number, value)
+    data = builder.data()
+    data = replace(data, trials=tuple(t for t in data.trials if t.params["lr"] == 1e-2 or t.seed < 3))
+    (edge,) = found(data, "GS101")
+    assert " by 2.06 percentage points over the 3 seeds that both have (62.06 % against 60.00 %; " in edge.sentence
+
+
 def test_at_an_edge_beyond_which_an_axis_takes_no_value_nothing_is_found(study):
     data = valued(study, lambda p: 0.9 - p["weight_decay"], {"weight_decay": [0.0, 0.1, 0.2]}).data()
     assert not found(data, "GS101")
