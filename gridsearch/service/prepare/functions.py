@@ -16,7 +16,7 @@ from gridsearch.records.study_kinds import FUNCTION
 from gridsearch.service.prepare import user_code
 from gridsearch.service.prepare.prepared import Prepared, stored_fields
 from gridsearch.service.prepare.replicates import open_or_more
-from gridsearch.service.prepare.user_code import check_same
+from gridsearch.service.prepare.user_code import check_same, of_todays_code
 from gridsearch.spec import expand_study
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class FunctionCatalog:
     def objective(self, name: str) -> tuple[str, str | None]:  # noqa: ARG002 - a study has but one
         """Return the function's display name and the hash of its source."""
         return self.plugin.name, self.plugin.source
+
+    def code_of(self, settings: Settings) -> dict[str, bool]:
+        """Return by name whether a trial's function is this one; see `user_code.of_todays_code`."""
+        name, source = settings.code
+        return {name: (name, source) == (self.plugin.name, self.plugin.source)}
 
     def check_unchanged(self, study: str, needed: Iterable[Settings], spec: Mapping[str, Any]) -> None:
         """Refuse another function than the one that stored trials were made for.
@@ -191,14 +196,14 @@ def stored_function(
     given: Given,
     *,
     more: MoreSeeds | None,
-    say: Callable[[str], None],  # noqa: ARG001
+    say: Callable[[str], None],
 ) -> PreparedFunction:
     """Take trials of a stored study of a function; see `preparation.prepare_stored`."""
-    drafts = open_or_more(data, more)
     catalog = FunctionCatalog(
         given.objective or _stored_locator(data, spec), metric=data.metric, version=spec.get("version")
     )
-    catalog.known_as(lambda: [draft.settings for draft in drafts])
+    catalog.known_as(lambda: [trial.settings for trial in data.trials])
+    drafts = open_or_more(of_todays_code(data, catalog.code_of, say=say), more)
     catalog.check_unchanged(data.name, [d.settings for d in drafts], spec)
     return PreparedFunction(
         **stored_fields(data, drafts), spec=spec, catalog=catalog, ranked_by=(data.metric, data.direction)

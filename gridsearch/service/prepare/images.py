@@ -224,7 +224,8 @@ def stored_images(
     catalog = stored.find_again(
         data, spec, places, dataset=given.dataset, models=given.models, objects=given.objects, say=say
     )
-    drafts = open_or_more(stored.present(data, catalog, spec, say=say), more)
+    part = stored.of_named_code(stored.present(data, catalog, spec, say=say), catalog, say=say)
+    drafts = open_or_more(part, more)
     needed = {d.settings.shape(): ImageSettings.of(d.settings) for d in drafts}
     stored.check_models(data, catalog, spec, needed.values())
     prepared = PreparedImages(

@@ -1,12 +1,11 @@
 """Between a stored study and what it needs to go on: its images and models are found again, and are what they were.
 
-Images belong to trials, not to a study: where some of its trials were trained on others than are there now, the
-study goes on with those whose images are there.
+Images and code belong to trials, not to a study: where some of its trials were trained on others than are there now,
+the study goes on with those whose images and code are there.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -20,15 +19,16 @@ from gridsearch.records import ImageSettings
 from gridsearch.service.prepare.catalog import PARTS, Catalog
 from gridsearch.service.prepare.named_code import file_of
 from gridsearch.service.prepare.prepared import Joining
-from gridsearch.service.prepare.user_code import CODE, check_same
+from gridsearch.service.prepare.user_code import CODE, check_same, of_todays_code, part_of
 from gridsearch.spec import StudySpec
 from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
     from gridsearch.records import Settings, StudyData, Trial, TrialDraft
+    from gridsearch.records.settings import Shape
     from gridsearch.service.prepare.options import Places
 
 
@@ -130,14 +130,41 @@ def present(
             if again
             else "run the grid again: the changed data makes new trials beside the old",
         )
-    if left := len(data.trials) - len(trials):
-        say(
-            f"{left} trial{'s' * (left > 1)} of study {data.name!r} were trained on other images than are there now; "
-            f"it continues with the other {len(trials)}"
-        )
-    numbers = {t.number for t in trials}
-    epochs = {number: rows for number, rows in data.epochs.items() if number in numbers}
-    return dataclasses.replace(data, trials=trials, epochs=epochs)
+    return part_of(data, trials, "trained on other images than are there now", say=say)
+
+
+def of_named_code(data: StudyData, catalog: Catalog, *, say: Callable[[str], None]) -> StudyData:
+    """Return the part of a study whose own models, optimizers and augmentations are those that were named.
+
+    See `user_code.of_todays_code`; what was not named stays, and `check_models` refuses it where it is needed.
+    """
+    if not catalog.own:
+        return data
+    known: dict[Shape, dict[str, bool]] = {}
+
+    def code_of(stored: Settings) -> dict[str, bool]:
+        settings = ImageSettings.of(stored)
+        shape = settings.shape()
+        if shape not in known:
+            known[shape] = dict(_as_named(settings, catalog))
+        return known[shape]
+
+    return of_todays_code(data, code_of, say=say)
+
+
+def _as_named(settings: ImageSettings, catalog: Catalog) -> Iterator[tuple[str, bool]]:
+    """Yield the user's own code that a trial uses and that was named, and whether it is what the trial used."""
+    catalog.recognize(settings.model, settings.model_options, settings.model_source)
+    for kind, name in settings.uses:
+        if not is_own(kind, name) or name not in catalog.locators:
+            continue
+        if kind in PARTS:
+            yield name, catalog.find_part(kind, name).source == getattr(settings, f"{kind}_source")
+        elif kind == "model":
+            source = None
+            with suppress(UsageError):  # by now it takes other options
+                _, _, source = catalog.model(name, settings.model_options)
+            yield name, source == settings.model_source
 
 
 def check_models(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch import plugins
 from gridsearch.errors import UsageError
+from gridsearch.reporting.words.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
     from gridsearch.records import Settings, StudyData, TrialDraft, TrialRecord, Value
@@ -105,6 +106,50 @@ def kept(spec: Mapping[str, Any], earlier: Mapping[str, Any], found: Iterable[Pl
             sources[plugin.source] = {name: part[:_DIGITS] for name, part in plugin.parts.items()}
             known[plugin.name] = dict(list(sources.items())[-_KEPT:])
     return {**spec, CODE: known} if known else dict(spec)
+
+
+def part_of(
+    data: StudyData, trials: Sequence[TrialRecord], why: str, *, say: Callable[[str], None]
+) -> StudyData:
+    """Return the part of a study that goes on, and say what is left out.
+
+    Args:
+        data: the study.
+        trials: those that go on.
+        why: what the others were ("trained on other images").
+        say: takes a message.
+    """
+    if left := len(data.trials) - len(trials):
+        say(
+            f"{plural(left, 'trial')} of study {data.name!r} {'was' if left == 1 else 'were'} {why}; "
+            f"it continues with the other {len(trials):,}"
+        )
+    numbers = {t.number for t in trials}
+    epochs = {number: rows for number, rows in data.epochs.items() if number in numbers}
+    return replace(data, trials=tuple(trials), epochs=epochs)
+
+
+def of_todays_code(
+    data: StudyData, code_of: Callable[[Settings], Mapping[str, bool]], *, say: Callable[[str], None]
+) -> StudyData:
+    """Return the part of a study that goes on after its code was edited and its grid given again.
+
+    Trials of before the edit are left out where others are of the same names and of today's code.  Where no trial is,
+    all stay, and `check_same` refuses them.
+
+    Args:
+        data: the study.
+        code_of: whether a trial's code is what it was, by the names of what was named again.
+        say: takes a message on what is left out.
+    """
+    code = [code_of(trial.settings) for trial in data.trials]
+    again = {frozenset(names) for names in code if all(names.values())}
+    stays = [all(names.values()) or frozenset(names) not in again for names in code]
+    edited = {
+        n: None for names, stay in zip(code, stays, strict=True) if not stay for n in names if not names[n]
+    }
+    trials = [trial for trial, stay in zip(data.trials, stays, strict=True) if stay]
+    return part_of(data, trials, f"made with other code of {_several(edited)} than there is now", say=say)
 
 
 def check_same(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import files, reporting
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import ImageSettings, trial_key
-from gridsearch.service.prepare.stored import check_models, find_again, present
+from gridsearch.service.prepare.stored import check_models, find_again, of_named_code, present
 from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
 from gridsearch.service.run.progress import Observer, Silent
@@ -139,7 +139,7 @@ def best(
             say=watcher.say,
         )
         part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
-        winner = choose(store, part, {})
+        winner = choose(store, of_named_code(part, catalog, say=watcher.say), {})
         check_models(data, catalog, spec, [ImageSettings.of(winner.point.settings)])
         work = store.home.best_work(study)
         with ExitStack() as stack:

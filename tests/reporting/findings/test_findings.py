@@ -69,7 +69,10 @@ def test_a_lead_is_that_over_the_seeds_by_which_two_points_are_compared(study):
     data = builder.data()
     data = replace(data, trials=tuple(t for t in data.trials if t.params["lr"] == 1e-2 or t.seed < 3))
     (edge,) = found(data, "GS101")
-    assert " by 2.06 percentage points over the 3 seeds that both have (62.06 % against 60.00 %; " in edge.sentence
+    assert (
+        " by 2.06 percentage points over the 3 seeds that both have (62.06 % against 60.00 %; "
+        in edge.sentence
+    )
 
 
 def test_at_an_edge_beyond_which_an_axis_takes_no_value_nothing_is_found(study):

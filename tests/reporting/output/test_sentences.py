@@ -286,7 +286,8 @@ def test_studies_of_one_metric_and_two_directions_are_said_to_differ_in_these(st
 
 def test_points_shared_by_studies_of_two_metrics_are_not_said_to_have_equal_values(study):
     by_accuracy, by_loss = (
-        scored(study, [[0.9, 0.8]], name=metric).data(metric=metric) for metric in ("val_accuracy", "val_loss")
+        scored(study, [[0.9, 0.8]], name=metric).data(metric=metric)
+        for metric in ("val_accuracy", "val_loss")
     )
     words = said(*(Side(data=d, ranking=rank(d), predictions=lambda _: None) for d in (by_accuracy, by_loss)))
     assert "each with the metric that its study goes by" in words

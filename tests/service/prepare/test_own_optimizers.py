@@ -99,6 +99,11 @@ def test_a_stored_study_goes_on_once_its_code_is_named_again(own, capsys):
     assert "optimizer 'own.py:Signs' has changed since study 's' was made: own.py is edited" in (
         capsys.readouterr().err
     )
+    assert main(["add", *where, *grid, "--study", "s", "--quiet"]) == 0
+    assert main(["run", "--study", "s", *named, "--executor", "inline", "--no-report"]) == 0
+    told = capsys.readouterr().err
+    assert "2 trials of study 's' were made with other code of own.py:Signs, own.py:noise than" in told
+    assert [t.state.name for t in trained("s")] == ["COMPLETE"] * 4
 
 
 def test_classes_and_functions_of_the_session_are_given_as_they_are(own):

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 import gridsearch as gs
+from gridsearch.cli import main
 from gridsearch.errors import UsageError
 
 pytestmark = pytest.mark.end_to_end
@@ -97,6 +98,27 @@ def test_an_edited_helper_of_a_function_makes_new_trials_and_what_goes_on_says_w
     assert edited.new == 2
     assert {8, 6} == set(edited.trials["value"])
     assert "objective_version" in edited.points, "the two are told apart"
+    write(folder / "late.py", "A = 2")
+    call("fit.py:f")
+    how = {"home": "h", "quiet": True, "report": False, "executor": "inline"}
+    more = gs.run(study="s", objective="fit.py:f", more_seeds=1, top=1, **how)
+    assert (more.new, more.data.trials[-1].value) == (1, 4), "not the best of all code, which is not here"
+
+
+def test_a_study_goes_on_with_its_models_of_today_once_the_grid_was_given_again(folder, capsys):
+    write(folder / "net.py", NET)
+    for units, lr in ((90, 0.02), (2, 0.0001)):  # the better one is of the code that is gone
+        write(folder / "parts.py", f"UNITS = {units}")
+        train(grid={"lr": [lr]}, model="net.py:Net", subset=200)
+    where = ["--study", "n", "--home", "h", "--model", "net.py:Net", "--executor", "inline"]
+    assert main(["run", *where, "--more-seeds", "1", "--top", "2", "--no-report"]) == 0
+    told = "1 trial of study 'n' was made with other code of net.py:Net than there is now; it continues with"
+    assert told in capsys.readouterr().err
+    result = gs.load("n", home="h")
+    assert [t.metrics["parameters"] for t in result.data.trials] == [65 * 90 + 910, 65 * 2 + 30, 65 * 2 + 30]
+    assert result.best["lr"] == 0.02
+    assert main(["best", *where]) == 0
+    assert "lr=0.0001 model_version=" in capsys.readouterr().out
 
 
 def test_what_has_no_address_is_told_and_computed_again_until_a_version_stands_for_it(folder):
