@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch import files
@@ -24,7 +25,6 @@ from gridsearch.store.home_paths import file_name, writing_to
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedReader
-    from pathlib import Path
 
 __all__ = ["Home", "file_name", "reference"]
 
@@ -126,39 +126,45 @@ class Home(HomeCleaning):
         if self.objects is not None and (path := self.log(study, number)).exists():
             self._put_up(path)
 
-    def verify(self, source: Path, ref: FileRef, *, moved_to: Path | None = None) -> None:
-        """Check a worker's file against what was announced and bring it to the disk, or to object storage.
+    def verify(self, announced: Sequence[tuple[Path, FileRef, Path | None]]) -> None:
+        """Check workers' files against what was announced and bring them to the disk, and to object storage.
 
         Args:
-            source: where the worker left it.
-            ref: what it announced.
-            moved_to: its place, where it may lie already.
+            announced: of each file where the worker left it, what it announced, and the file's place, where it may lie
+                already; None where it has no other place.
 
         Raises:
-            ArtifactError: the file is missing or altered.
+            ArtifactError: a file is missing or altered.
         """
+        found = [self._checked(source, ref, place) for source, ref, place in announced]
+        with writing_to(_folder_of(found)):
+            files.sync_all(found)
+        for path, (_, ref, place) in zip(found, announced, strict=True):
+            if self.objects is not None and place is not None:
+                self.objects.put(path, self._name(place, ref.sha256))
+
+    def _checked(self, source: Path, ref: FileRef, place: Path | None) -> Path:
+        """Return where a file lies that is the announced one."""
         path = self._below(source)
-        if moved_to is not None and not path.exists() and moved_to.exists():
-            path = moved_to
+        if place is not None and not path.exists() and place.exists():
+            path = place
         found = reference(path)
         if (found.sha256, found.size) != (ref.sha256, ref.size):
             raise ArtifactError(
                 f"{path} is not the file that the worker announced ({found.size} bytes of {ref.size})",
                 hint="run the same command again: the trial is trained anew",
             )
-        with writing_to(path):
-            files.sync(path)
-        if self.objects is not None and moved_to is not None:
-            self.objects.put(path, self._name(moved_to, ref.sha256))
+        return path
 
-    def move_verified(self, source: Path, target: Path) -> None:
-        """Rename a verified file into its place; one that has been moved already is left alone."""
-        with writing_to(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.exists() or not target.exists():
-                files.rename(source, target)
-            else:
-                files.sync(target.parent)
+    def move_verified(self, pairs: Sequence[tuple[Path, Path]]) -> None:
+        """Rename verified files into their places; one that has been moved already is left alone."""
+        places = [target for _, target in pairs]
+        with writing_to(_folder_of(places)):
+            for folder in dict.fromkeys(target.parent for target in places):
+                folder.mkdir(parents=True, exist_ok=True)
+            left = [pair for pair in pairs if pair[0].exists() or not pair[1].exists()]
+            files.rename_all(left)
+            files.sync_all({place.parent for place in places} - {target.parent for _, target in left})
 
     def leave_scratch(self, study: str, number: int, attempt: int) -> None:
         """Keep of an attempt that has ended what the next one goes on from; without checkpoints nothing is left."""
@@ -196,6 +202,11 @@ class Home(HomeCleaning):
                 f"{path} has changed since it was written", hint="bring back a copy, or train the trial anew"
             )
         return content
+
+
+def _folder_of(paths: Sequence[Path]) -> Path:
+    """Return the folder that holds all of these files, however deep; of one file the file itself."""
+    return Path(os.path.commonpath(paths)) if paths else Path()
 
 
 def reference(path: Path) -> FileRef:

@@ -111,9 +111,8 @@ def write_results(
             ended.append(_Ended(row, TrialState.FAILED, row.epochs, error=e.message, reason=e.reason))
         else:
             ended.append(_finished(row, e))
-            if e.files:
-                _move_files(home, row, e.files)
     if ended:
+        _move_files(home, ended)
         _write_trials(connection, ended)
         _write_files(connection, [(each.row, ref) for each in ended for ref in each.files])
         for row in (each.row for each in ended):
@@ -188,10 +187,12 @@ def _attributes(ended: _Ended) -> dict[str, Any]:
     return shown | ({"error": ended.error[:_ERROR_SHOWN]} if ended.error else {})
 
 
-def _move_files(home: Home, row: Row[Any], files: Sequence[FileRef]) -> None:
-    scratch = home.scratch(row.study, row.number, row.attempt)
-    for ref in files:
-        home.move_verified(scratch / ref.name, home.trial_file(row.study, row.number, ref.name))
+def _move_files(home: Home, ended: Sequence[_Ended]) -> None:
+    pairs = []
+    for row, files in ((each.row, each.files) for each in ended):
+        scratch = home.scratch(row.study, row.number, row.attempt)
+        pairs += [(scratch / ref.name, home.trial_file(row.study, row.number, ref.name)) for ref in files]
+    home.move_verified(pairs)
 
 
 def _write_files(connection: Connection, files: Sequence[tuple[Row[Any], FileRef]]) -> None:

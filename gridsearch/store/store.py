@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from gridsearch.records import FileRef
     from gridsearch.store.database import Database
     from gridsearch.store.messages import (
         Added,
@@ -291,13 +292,15 @@ class Store(StudyStore):
         with self._database.read() as connection:
             rows = claims.held(connection, pairs, lock=False)
         by_claim = {(row.id, row.attempt): row for row in rows}
-        for e in events:  # hashed before the lock is taken
+        announced: list[tuple[Path, FileRef, Path | None]] = []
+        for e in events:
             row = by_claim.get((e.trial, e.attempt))
-            if row is not None and isinstance(e, TrialFinished) and e.files:
+            if row is not None and isinstance(e, TrialFinished):
                 scratch = self.home.scratch(row.study, row.number, row.attempt)
                 for ref in e.files:
                     place = self.home.trial_file(row.study, row.number, ref.name)
-                    self.home.verify(scratch / ref.name, ref, moved_to=place)
+                    announced.append((scratch / ref.name, ref, place))
+        self.home.verify(announced)  # hashed before the lock is taken
         for row in rows:
             self.home.put_up_log(row.study, row.number)
         copies = {

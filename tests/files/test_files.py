@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,46 @@ def test_several_files_get_their_names_all_at_the_end(tmp_path):
         assert [p for p in tmp_path.iterdir() if p.is_file()] == []
         files.put_all_in_place([(folder / "a", tmp_path / "a"), (folder / "b", tmp_path / "b")])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_files_are_on_the_disk_before_one_gets_its_name_and_their_folder_once_afterwards(
+    tmp_path, monkeypatch
+):
+    happened = []
+    flush, replace = os.fsync, Path.replace
+
+    def flushed(handle):
+        happened.append(("flushed", os.fstat(handle).st_ino))
+        flush(handle)
+
+    def replaced(draft, target):
+        happened.append(("named", draft.stat().st_ino))
+        return replace(draft, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    (tmp_path / "made").mkdir()
+    drafts = [tmp_path / f"{n}.draft" for n in range(5)]
+    for draft in drafts:
+        draft.write_bytes(b"x")
+    numbers = [draft.stat().st_ino for draft in drafts]
+    files.put_all_in_place([(draft, tmp_path / "made" / draft.stem) for draft in drafts])
+    assert sorted(happened[:5]) == sorted(("flushed", number) for number in numbers)
+    assert happened[5:10] == [("named", number) for number in numbers]
+    assert happened[10:] == [("flushed", (tmp_path / "made").stat().st_ino)]
+
+
+def test_no_file_gets_its_name_where_one_of_several_cannot_be_flushed(tmp_path, monkeypatch):
+    drafts = [tmp_path / f"{n}.draft" for n in range(3)]
+    for draft in drafts:
+        draft.write_bytes(b"x")
+    bad = drafts[1].stat().st_ino
+
+    def full(handle):
+        if os.fstat(handle).st_ino == bad:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        files.put_all_in_place([(draft, tmp_path / draft.stem) for draft in drafts])
+    assert sorted(tmp_path.iterdir()) == drafts

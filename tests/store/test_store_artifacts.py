@@ -151,8 +151,8 @@ def test_what_is_read_is_what_was_recorded(files):
 def adopt(files, source, ref):
     """Move a worker's file to its place as a result is written."""
     place = files.trial_file("s", 1, ref.name)
-    files.verify(source, ref, moved_to=place)
-    files.move_verified(source, place)
+    files.verify([(source, ref, place)])
+    files.move_verified([(source, place)])
     return place
 
 

@@ -175,7 +175,7 @@ def test_a_result_whose_files_had_been_moved_before_a_kill_is_written(store, mak
     trial = running[0]
     ref = leave(store, trial, "predictions.safetensors", b"logits")
     place = store.home.trial_file("digits", 0, ref.name)
-    store.home.move_verified(store.home.scratch("digits", 0, 1) / ref.name, place)
+    store.home.move_verified([(store.home.scratch("digits", 0, 1) / ref.name, place)])
     assert store.finish(make.finished(trial, files=(ref,)))
     assert store.read_artifact("digits", 0, ref.name) == b"logits"
 
