@@ -188,10 +188,10 @@ class ProbeCache:
 
     def _merge(self, new: Mapping[str, Probe]) -> None:
         def merged(content: dict[str, Any]) -> dict[str, Any]:
-            known = _probes(content)
+            known = _probes({key: content[key] for key in new if key in content})
             for key, probe in new.items():
-                known[key] = known[key].merged(probe) if key in known else probe
-            return {key: asdict(probe) for key, probe in known.items()}
+                content[key] = asdict(known[key].merged(probe) if key in known else probe)
+            return content
 
         with suppress(OSError):
             files.update_json(self._path, merged)

@@ -346,8 +346,12 @@ class ImageSettings(RecipeKeys, Settings):
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back; what few trials have only where there is some."""
-        found = {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _FIELDS}
-        return {f: v for f, v in found.items() if v not in (None, {}) or f not in _SELDOM}
+        found = {f: getattr(self, f) for f in _FIELDS}
+        found |= {f: dict(found[f]) for f in _OPTIONS}
+        for f in _SELDOM:
+            if found[f] in (None, {}):
+                del found[f]
+        return found
 
     def shape(self) -> Shape:
         """Return all settings in which the lanes of a pack must not differ, options included."""
@@ -370,6 +374,8 @@ _SELDOM = (
     *("optimizer_options", "optimizer_source", "augment_source", "code_version"),
     *("folds", GROUP, *_OF_REPLICATE),
 )
+
+_OPTIONS = ("data_options", "model_options", "optimizer_options")
 
 _FIELDS = (  # what is trained on and which model, then how
     *(f.name for f in dataclasses.fields(ImageSettings)[len(dataclasses.fields(RecipeKeys)) :]),

@@ -6,6 +6,7 @@ The store's own JSON stays in the ledger.  Every value may be a user's, so that 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.spec.words import exact
@@ -118,7 +119,11 @@ def _cell(value: object) -> str:
     """Return text that stays one cell and is no Markdown of its own."""
     if isinstance(value, float):
         value = exact(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+@lru_cache(maxsize=1024)  # the settings of a study's trials are nearly all the same
+def _escaped(text: str) -> str:
     text = " ".join(text.split())
     for sign in "\\|`*_<>[]":
         text = text.replace(sign, f"\\{sign}")
