@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -33,10 +34,15 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0
 """How long a transaction waits for another one's lock."""
 
+SILENT_SECONDS = 3.0
+"""Whoever waits longer than this for another's lock says so."""
+
 _ATTEMPTS = 8
 """So often a transaction is begun that others are in the way of."""
 
 _FIRST_PAUSE = 0.02
+
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -95,12 +101,23 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def begin(self, connection: Connection, access: Access, *, busy: float) -> None:
-        """Begin a transaction; wait for others' locks for so many seconds, now and in all its statements."""
+    def begin(self, connection: Connection, access: Access, *, busy: float, now: float) -> None:
+        """Begin a transaction and take the lock that its access needs.
+
+        Args:
+            connection: of `connect`.
+            access: what the transaction may do.
+            busy: seconds for which its statements wait for others' locks.
+            now: seconds for which it waits to begin.
+        """
 
     @abstractmethod
     def explain(self, error: Exception, *, busy: float) -> GridsearchError | None:
         """Return what an error of the database means for the user, None for a mistake of ours."""
+
+    @abstractmethod
+    def is_locked(self, error: BaseException | None) -> bool:
+        """Return whether an error at the beginning says that somebody else holds a lock."""
 
     def is_crowded(self, error: BaseException | None) -> bool:  # noqa: ARG002 - for dialects that know such an error
         """Return whether an error at connecting says that the database will soon take one more connection."""
@@ -209,21 +226,26 @@ class Database:
         """Return a connection that has begun a transaction, as soon as the database takes one more."""
         began = time.monotonic()
         fresh = False
+        waiting = Waiting(self.place, self.busy)
         for pause in _pauses():
             connection = None
             try:
                 connection = self.engine.connect()
                 connection.begin()
-                self.dialect.begin(connection, access, busy=self.busy)
+                self.dialect.begin(connection, access, busy=self.busy, now=waiting.seconds)
             except Exception as error:
                 if connection is not None:
                     connection.close()
+                cause = error.orig if isinstance(error, DBAPIError) else None
                 if isinstance(error, DBAPIError) and error.connection_invalidated and not fresh:
                     fresh = True  # it was lost while nobody used it: no statement of ours is in question
                     continue
-                crowded = isinstance(error, DBAPIError) and self.dialect.is_crowded(error.orig)
-                if not crowded or time.monotonic() - began + pause > self.busy:
+                if self.dialect.is_locked(cause) and waiting.goes_on("is locked by another process"):
+                    continue
+                if not self.dialect.is_crowded(cause) or time.monotonic() - began + pause > self.busy:
                     raise
+                if time.monotonic() - began > SILENT_SECONDS:
+                    waiting.goes_on("takes no more connections just now")
                 time.sleep(pause)
             else:
                 return connection
@@ -237,6 +259,32 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+class Waiting:
+    """Waits for a lock in two parts, and says between them that it waits.
+
+    Args:
+        place: the database as messages name it.
+        busy: seconds for both together; few of them are waited for in silence.
+
+    Attributes:
+        seconds: of the part that comes next.
+    """
+
+    def __init__(self, place: str, busy: float) -> None:
+        self._place, self._busy = place, busy
+        self._said = busy < 2 * SILENT_SECONDS
+        self.seconds = busy if self._said else SILENT_SECONDS
+
+    def goes_on(self, why: str) -> bool:
+        """Say that a store is waited for, and why; return whether there is another part."""
+        if self._said:
+            return False
+        self._said = True
+        self.seconds = self._busy - SILENT_SECONDS
+        _log.warning("store %s %s; waiting for up to %.0f s", self._place, why, self.seconds)
+        return True
 
 
 def _engine(dialect: Dialect, *, keeps: bool) -> Engine:

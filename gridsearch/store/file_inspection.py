@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import StoreError
-from gridsearch.store import ledger_tables
-from gridsearch.store.database import translated
+from gridsearch.store import database, ledger_tables
+from gridsearch.store.database import Waiting, translated
 from gridsearch.store.site import Found, Kind, kind_of, missing
 from gridsearch.store.sqlite_dialect import SqliteDialect, connect
 
@@ -48,8 +48,16 @@ def inspect_file(path: Path) -> Found:
             f"store {path} is truncated: {size} bytes of {expected}",
             hint="bring back a copy of the file, or begin a new one",
         )
-    with translated(SqliteDialect(path)), _reading(path) as connection:
-        return _inspect_tables(connection)
+    dialect = SqliteDialect(path)
+    waiting = Waiting(dialect.place, database.BUSY_SECONDS)
+    with translated(dialect):
+        while True:
+            try:
+                with _reading(path, busy=waiting.seconds) as connection:
+                    return _inspect_tables(connection)
+            except sqlite3.Error as error:
+                if not (dialect.is_locked(error) and waiting.goes_on("is locked by another process")):
+                    raise
 
 
 def _inspect_absent(path: Path) -> Found:
@@ -81,9 +89,9 @@ def _has_journal(path: Path) -> bool:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def _reading(path: Path, *, busy: float) -> Iterator[sqlite3.Connection]:
     """Open a file for reading; if its writer was killed it must be rolled back, which needs to write."""
-    connection = connect(path, mode="ro")
+    connection = connect(path, mode="ro", busy=busy)
     try:
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -91,7 +99,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             if not (error.sqlite_errorname or "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
                 raise
             connection.close()
-            connection = connect(path, mode="rw")
+            connection = connect(path, mode="rw", busy=busy)
             connection.execute("PRAGMA query_only = ON")
         yield connection
     finally:

@@ -44,11 +44,11 @@ _SILENCE = {
 _LOCK = 0x67726964
 """The lock of all who write: those of rows share it, the only writer has it alone."""
 
-_WAIT = "SET LOCAL lock_timeout = {milliseconds}"
+_NOW, _LATER = "SET LOCAL lock_timeout = {now}", "SET LOCAL lock_timeout = {busy}"
 _BEGIN = {
-    Access.READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_WAIT}",
-    Access.ROWS: f"BEGIN; {_WAIT}; SELECT pg_advisory_xact_lock_shared({_LOCK})",
-    Access.ALL: f"BEGIN; {_WAIT}; SELECT pg_advisory_xact_lock({_LOCK})",
+    Access.READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LATER}",
+    Access.ROWS: f"BEGIN; {_NOW}; SELECT pg_advisory_xact_lock_shared({_LOCK}); {_LATER}",
+    Access.ALL: f"BEGIN; {_NOW}; SELECT pg_advisory_xact_lock({_LOCK}); {_LATER}",
 }
 
 
@@ -96,10 +96,17 @@ class PostgresqlDialect(Dialect):
         """Return nothing that would change: a server that was replaced has lost its connections."""
         return None
 
-    def begin(self, connection: Connection, access: Access, *, busy: float) -> None:
+    def begin(self, connection: Connection, access: Access, *, busy: float, now: float) -> None:
         """Begin a transaction and wait for the lock that its access needs, in one message to the server."""
-        milliseconds = max(1, int(busy * 1000))  # 0 would wait for ever
-        connection.exec_driver_sql(_BEGIN[access].format(milliseconds=milliseconds))
+        waits = {"now": now, "busy": busy}
+        milliseconds = {
+            name: max(1, int(1000 * wait)) for name, wait in waits.items()
+        }  # 0 would wait for ever
+        connection.exec_driver_sql(_BEGIN[access].format(**milliseconds))
+
+    def is_locked(self, error: BaseException | None) -> bool:
+        """Return whether another transaction holds the lock."""
+        return getattr(error, "sqlstate", None) == _LOCK_TIMEOUT
 
     def is_crowded(self, error: BaseException | None) -> bool:
         """Return whether the server has no connection left, or is starting."""
@@ -119,7 +126,7 @@ class PostgresqlDialect(Dialect):
                 f"store {self.place}: others write the same rows again and again: {text}",
                 hint="run the same command again",
             )
-        if state == "55P03":
+        if state == _LOCK_TIMEOUT:
             return StoreUnreachable(
                 f"store {self.place} was locked by another transaction for more than {busy:.0f} s",
                 hint="end the one that holds it (pg_stat_activity shows which), then run the same command again",
@@ -234,6 +241,8 @@ _BY_CODE: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = 
     (("22001",), StoreError, "cannot hold a text", "give it a shorter name"),
 )  # fmt: skip
 """By the beginnings of https://www.postgresql.org/docs/current/errcodes-appendix.html; the first that fits counts."""
+
+_LOCK_TIMEOUT = "55P03"
 
 _CROWDED = (
     *(

@@ -47,12 +47,13 @@ def journal_mode() -> str:
     return "wal" if sqlite3.sqlite_version_info >= WAL_SINCE else "delete"
 
 
-def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
+def connect(path: Path, *, mode: str = "rw", busy: float | None = None) -> sqlite3.Connection:
     """Open a file as SQLite does, without transactions of its own.
 
     Args:
         path: the file.
         mode: "ro", "rw" (the file must exist) or "rwc".
+        busy: seconds for which others' locks are waited for; None for a minute.
 
     Raises:
         sqlite3.Error: it does not open.
@@ -60,7 +61,7 @@ def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?mode={mode}",
         uri=True,
-        timeout=database.BUSY_SECONDS,
+        timeout=database.BUSY_SECONDS if busy is None else busy,
         isolation_level=None,  # we say BEGIN ourselves: the module's own comes late and is not IMMEDIATE
         check_same_thread=False,
     )
@@ -103,19 +104,24 @@ class SqliteDialect(Dialect):
             ) from error
         return facts.st_dev, facts.st_ino
 
-    def begin(self, connection: Connection, access: Access, *, busy: float) -> None:
-        """Begin a transaction; a writer is the only one from the start."""
-        if connection.info.get(_BUSY, database.BUSY_SECONDS) != busy:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(busy * 1000)}")
-            connection.info[_BUSY] = busy
+    def begin(self, connection: Connection, access: Access, *, busy: float, now: float) -> None:
+        """Begin a transaction; a writer is the only one from the start, and a reader locks out who would write all."""
+        _wait(connection, now)
         connection.exec_driver_sql(_BEGIN[access])
+        if access is Access.READ and now != busy:
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
+        _wait(connection, busy)
+
+    def is_locked(self, error: BaseException | None) -> bool:
+        """Return whether another connection has the file locked."""
+        return isinstance(error, sqlite3.Error) and _name_of(error).startswith(_LOCKED)
 
     def explain(self, error: Exception, *, busy: float) -> GridsearchError | None:
         """Return what an error of SQLite means for the user, None for a mistake of ours."""
         if not isinstance(error, sqlite3.Error):
             return None
-        name = getattr(error, "sqlite_errorname", None) or ""
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+        name = _name_of(error)
+        if name.startswith(_LOCKED):
             return StoreUnreachable(
                 f"store {self.path} was locked by another process for more than {busy:.0f} s",
                 hint="end the process that holds it (fuser shows which), then run the same command again",
@@ -165,19 +171,32 @@ class SqliteDialect(Dialect):
         return () if rows == ["ok"] else tuple(rows)
 
 
+def _wait(connection: Connection, seconds: float) -> None:
+    """Let the statements of a connection wait for so many seconds for others' locks."""
+    if connection.info.get(_BUSY, database.BUSY_SECONDS) != seconds:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        connection.info[_BUSY] = seconds
+
+
+def _name_of(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""
+
+
 def settle_journal(engine: Engine) -> None:
     """Set the journal mode that is safe with this library, unless others use the file just now."""
     with engine.connect() as connection:
         raw: Any = connection.connection
         try:
+            raw.execute("PRAGMA busy_timeout = 0")
             if raw.execute("PRAGMA journal_mode").fetchone()[0] != journal_mode():
-                raw.execute("PRAGMA busy_timeout = 0")
                 raw.execute(f"PRAGMA journal_mode = {journal_mode()}")
         except sqlite3.OperationalError:
             pass  # locked or read-only: it stays as it is
         finally:
             raw.execute(f"PRAGMA busy_timeout = {int(database.BUSY_SECONDS * 1000)}")
 
+
+_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 
 _PASSING = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY_DBMOVED")
 """What may pass by itself: a disk, or a folder, that is away."""

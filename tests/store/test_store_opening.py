@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sqlite3
 import tempfile
@@ -330,6 +331,32 @@ def test_a_store_that_another_process_keeps_locked_is_unreachable(url, home, mak
         assert caught.value.exit_code == 75
         other.rollback()
         store.add(make.study(), make.drafts({"lr": [0.1]}))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, make: open_store(store.url, home=store.home.root, create=False).close(),
+        lambda store, make: store.study_data("digits"),
+        lambda store, make: store.add(make.study(), make.drafts({"lr": [0.2]})),
+    ],
+    ids=["open", "read", "write"],
+)
+def test_who_waits_for_a_lock_says_so_once_and_goes_on(use, url, home, make, monkeypatch, caplog):
+    with (
+        open_store(url, home=home, create=True) as store,
+        closing(sqlite3.connect(home / "gridsearch.db")) as other,
+    ):
+        store.add(make.study(), make.drafts({"lr": [0.1]}))
+        monkeypatch.setattr(database_module, "SILENT_SECONDS", 0.05)
+        other.execute("BEGIN EXCLUSIVE")
+        handler = logging.Handler()
+        handler.emit = lambda _: other.rollback()
+        with monkeypatch.context() as patch:
+            patch.setattr(database_module._log, "handlers", [handler])
+            use(store, make)
+    (line,) = caplog.messages
+    assert line == f"store {home / 'gridsearch.db'} is locked by another process; waiting for up to 60 s"
 
 
 def test_connections_are_set_up_as_the_ledger_needs_them(store):
