@@ -1,5 +1,6 @@
 from .artifacts import Home as Home
 from .copying import copy_store as copy_store
+from .database import may_return as may_return
 from .dashboard import serve_dashboard as serve_dashboard
 from .messages import (
     Added as Added,

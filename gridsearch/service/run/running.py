@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.advice import LOCATORS, Advice, named_again, place
@@ -19,6 +20,7 @@ from gridsearch.service.prepare.prepared import Given, Prepared
 from gridsearch.service.queries.reports import make_report, preload_report, rank_study
 from gridsearch.service.run import interruption
 from gridsearch.service.run.notification import Notifier, notifying
+from gridsearch.service.run.patience import patiently
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
@@ -271,20 +273,25 @@ def _execute(
         ending = train_waiting(
             store, prepared, options, devices, share, watcher, timing, interrupted=interrupted
         )
-    store.depart(RunnerIdentity.current())  # this process may live on, and waits for nothing
-    data = store.study_data(prepared.name)
-    counts = store.open_counts(added.study_id, added.ids)
+    patient = partial(patiently, patience=options.store_patience, say=watcher.say)
+    patient(lambda: store.depart(RunnerIdentity.current()))  # this process may live on, and waits for nothing
+    data = patient(lambda: store.study_data(prepared.name))
+    counts = patient(lambda: store.open_counts(added.study_id, added.ids))
     done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
     report = None
     if options.report and done and not (ending is not None and ending.at_once):
         watcher.say("writing the report")
         with timing.part("report"):
-            report = make_report(
-                store, prepared.name, data=data, images=prepared.loaded, root=options.places.data
+            report = patient(
+                lambda: make_report(
+                    store, prepared.name, data=data, images=prepared.loaded, root=options.places.data
+                )
             )
     own = None
     if not prepared.stored:
-        own = user_code.own_words_first(data, prepared.drafts, lambda part: rank_study(store, part))
+        own = user_code.own_words_first(
+            data, prepared.drafts, lambda part: patient(lambda: rank_study(store, part))
+        )
     if added.new or added.offered_again or added.in_flight:
         for warning in user_code.changed_meanwhile(prepared.catalog.own, version=prepared.catalog.version):
             watcher.warn(warning)
@@ -293,7 +300,7 @@ def _execute(
     return RunOutcome(
         study=prepared.name,
         data=data,
-        ranking=report.ranking if report is not None else rank_study(store, data),
+        ranking=report.ranking if report is not None else patient(lambda: rank_study(store, data)),
         new=added.new,
         reused=added.reused,
         failed=counts.get(TrialState.FAILED, 0),

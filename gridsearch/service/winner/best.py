@@ -23,6 +23,7 @@ from gridsearch.records import ImageSettings, trial_key
 from gridsearch.service.prepare.stored import check_models, find_again, of_named_code, present
 from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
+from gridsearch.service.run.patience import patiently
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.workers import devices_for, environment, starter, worker_setups
 from gridsearch.service.winner.choice import choose, ranked_by
@@ -221,7 +222,7 @@ def _test(
             raise
         images = catalog.fact(winner.settings)
         finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
-        found = _publish(store, finding, refit.export, watcher)
+        found = _publish(store, finding, refit.export, watcher, patience=options.store_patience)
         shutil.rmtree(lanes, ignore_errors=True)
         return found
 
@@ -271,7 +272,17 @@ class Finding:
     images: DataFacts
 
 
-def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) -> BestOutcome:
+def _record(store: Store, study: str, test: Mapping[str, Any], nth: int) -> bool:
+    """Record a test, perhaps for the second time; return False if somebody else recorded that reading meanwhile."""
+    if store.record_test(study, test, nth=nth):
+        return True
+    there = store.study_data(study).test  # ours, where the store was lost right after its commit
+    return there is not None and there["export"] == test["export"]
+
+
+def _publish(
+    store: Store, finding: Finding, export: Path, watcher: Observer, *, patience: float
+) -> BestOutcome:
     """Complete the export, record the test, put the export into its place: in this order."""
     import safetensors.numpy
 
@@ -291,7 +302,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     )
     with home.writing(ready):
         _complete(export, model, card, ready)
-    if not store.record_test(study, test, nth=nth):
+    if not patiently(lambda: _record(store, study, test, nth), patience=patience, say=watcher.say):
         shutil.rmtree(ready, ignore_errors=True)
         raise StoreError(
             f"another `best` has recorded the test of study {study!r} meanwhile",

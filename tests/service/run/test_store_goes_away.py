@@ -6,10 +6,11 @@ import sqlite3
 
 import pytest
 
+from gridsearch.errors import StoreUnreachable
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import doctor
-from gridsearch.service.run import recorder
-from gridsearch.store import run_store
+from gridsearch.service.run import patience, recorder
+from gridsearch.store import Store, run_store
 
 FUNCTION = """
 import os, sqlite3
@@ -36,6 +37,7 @@ def quickly(monkeypatch):
     monkeypatch.setattr(run_store, "BUSY_SECONDS", 0.05)
     monkeypatch.setattr(run_store, "_TRY_SECONDS", 0.05)
     monkeypatch.setattr(run_store, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(recorder, "_FLUSH_SECONDS", -1.0)
 
 
@@ -83,3 +85,43 @@ def test_a_run_whose_store_stays_locked_ends_with_75_and_the_next_takes_its_resu
     assert "1 result of an earlier run, whose store was away, came in" in again.err
     assert (again.json["new"], again.json["counts"]["complete"]) == (0, 3)
     assert not (home / ".spool").exists()
+
+
+@pytest.mark.parametrize("call", ["depart", "study_data", "open_counts"])
+def test_a_store_that_goes_away_when_all_is_trained_is_waited_for(run, monkeypatch, call):
+    departed, trained = Store.depart, []
+
+    def gone_once(was):
+        def method(self, *args):
+            if trained and trained.pop():
+                raise StoreUnreachable("store db does not answer: gone")
+            return was(self, *args)
+
+        return method
+
+    def depart(self, owner):
+        departed(self, owner)
+        trained.append(True)  # and the next call finds it away
+
+    if call == "depart":
+        trained.append(True)
+        monkeypatch.setattr(Store, "depart", gone_once(departed))
+    else:
+        monkeypatch.setattr(Store, "depart", depart)
+        monkeypatch.setattr(Store, call, gone_once(getattr(Store, call)))
+    done = run()
+    assert done.code == 0, done.err
+    assert not trained
+    assert "store db does not answer: gone; waiting for up to 600 s" in done.err
+    assert "the store is back after" in done.err
+
+
+def test_a_store_that_stays_away_at_the_end_is_75_in_one_line(run, monkeypatch):
+    def gone(self, owner):
+        raise StoreUnreachable("store db does not answer: gone")
+
+    monkeypatch.setattr(Store, "depart", gone)
+    monkeypatch.setattr(patience, "_AGAIN_SECONDS", 1.0)
+    done = run("--store-patience", "1s")
+    assert done.code == 75
+    assert "store db does not answer: gone (waited for 1 s)" in done.error

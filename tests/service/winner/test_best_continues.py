@@ -7,12 +7,14 @@ import signal
 
 import pytest
 
-from gridsearch.errors import TrainingFailed
+from gridsearch.errors import StoreUnreachable, TrainingFailed
 from gridsearch.records import EpochEnded, PackEnded, WorkerDied
 from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.run import patience
 from gridsearch.service.run.progress import Silent
 from gridsearch.service.winner.best import best
 from gridsearch.service.winner.refit import Refit
+from gridsearch.store import Home, Store
 from gridsearch.zoo.datasets.cache import exclusive
 
 pytestmark = pytest.mark.usefixtures("no_graph")
@@ -164,9 +166,25 @@ def test_when_its_worker_dies_too_often_the_next_call_goes_on(refit, unbroken, m
     assert f"the winner's training with 2 seeds continues from epoch 4 of {EPOCHS}" in watcher.said
 
 
-def test_clean_removes_what_an_unfinished_refit_left_but_not_while_one_goes_on(refit, home):
-    from gridsearch.store import Home
+def test_a_store_that_is_lost_right_after_the_record_of_the_test_has_one_reading(refit, monkeypatch):
+    record, lost = Store.record_test, [True]
 
+    def losing(self, *args, **kwargs):
+        done = record(self, *args, **kwargs)
+        if lost and lost.pop():
+            raise StoreUnreachable("store db does not answer: gone")
+        return done
+
+    monkeypatch.setattr(Store, "record_test", losing)
+    monkeypatch.setattr(patience, "_AGAIN_SECONDS", 0.0)
+    watcher = Watcher()
+    found = refit(watcher)
+    assert found.fresh
+    assert found.test["reading"] == 1
+    assert "store db does not answer: gone; waiting for up to 600 s" in watcher.said
+
+
+def test_clean_removes_what_an_unfinished_refit_left_but_not_while_one_goes_on(refit, home):
     with pytest.raises(KeyboardInterrupt):
         refit(Watcher(2, twice))
     work = home / "digits" / ".best"
