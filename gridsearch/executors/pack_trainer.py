@@ -53,6 +53,13 @@ _PROBE_LIMIT = 15.0
 _GAIN = 1.05
 """Larger packs are tried as long as the last one was hardly slower than the best, per lane and image."""
 
+_CHEAP = 3.0
+"""Processor seconds of a measurement after which two lanes must have gained something for more to be tried, and after
+which there is no second round: a network that takes longer fills a core with one lane."""
+
+_WORTH = 0.97
+"""Of the time of one lane that each of two may take for that."""
+
 _SCRATCH = 1.5
 """A pack's memory over that of its tensors where a process cannot be measured: kernels take their own besides."""
 
@@ -143,16 +150,18 @@ class PackTrainer:
 
         Each size is timed in two rounds and its better time counts: whatever else the machine does can only
         make a pack look slower, and one measurement of each has chosen half the best size on a busy machine.  Where one
-        round takes long, it is the only one.
+        round takes long, it is the only one, and may end with two lanes that are no faster than one.
         """
         began = time.monotonic()
+        end, cheap = began + _PROBE_LIMIT, time.thread_time() + _CHEAP
         seconds: dict[int, float] = {}
         memory: dict[int, float] = {}
         log = LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
         try:
             with self._at_work(log, request.settings):
-                for _ in range(_PROBE_ROUNDS):
-                    self._time_packs(request, seconds, memory, began + _PROBE_LIMIT)
+                for turn in range(_PROBE_ROUNDS):
+                    if turn == 0 or time.thread_time() < cheap:
+                        self._time_packs(request, seconds, memory, end, cheap)
         except RAISED:  # the trials will show it, each in its own log
             log.end()
         return Probed(
@@ -171,12 +180,27 @@ class PackTrainer:
         return (self._peak.base - self._material.data(settings).pixels.nbytes) / 1e6
 
     def _time_packs(
-        self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float], end: float
+        self,
+        request: ProbeRequest,
+        seconds: dict[int, float],
+        memory: dict[int, float],
+        end: float,
+        cheap: float,
     ) -> None:
-        """Time packs of growing size, until two in a row gain nothing, the next would not fit, or time is up."""
+        """Time packs of growing size, until more gain nothing, the next would not fit, or time is up.
+
+        Args:
+            request: names the sizes.
+            seconds: gets what they take.
+            memory: likewise.
+            end: when time is up.
+            cheap: the thread's processor time from which on two lanes must have gained something.
+        """
         limit = math.inf if request.limit_mb is None else request.limit_mb
         for lanes in request.lanes:
             if seconds and time.monotonic() > end:
+                break
+            if _gains_nothing(seconds) and time.thread_time() > cheap:
                 break
             if memory and max(memory.values()) * lanes / max(memory) > limit:
                 break
@@ -318,6 +342,12 @@ class PackTrainer:
                     traceback=text,
                 )
             )
+
+
+def _gains_nothing(seconds: Mapping[int, float]) -> bool:
+    """Whether packs beyond one lane were timed, and none of them takes clearly less time for a lane."""
+    beyond = [found for lanes, found in seconds.items() if lanes > 1]
+    return 1 in seconds and bool(beyond) and min(beyond) > _WORTH * seconds[1]
 
 
 class _PackEvents:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gridsearch.executors import pack_trainer
 from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.planning import ImageCost, Probe, ProbeCache
 from gridsearch.records import ImageSettings, Probed, ProbeRequest, WorkerSetup
@@ -69,11 +70,38 @@ def trainer(tmp_path):
     return PackTrainer(setup, lambda _: None)
 
 
-def test_a_probe_stops_before_the_size_that_would_not_fit(trainer):
+def measured_settings():
     known = datasets.fingerprint(datasets.open_dataset("digits"), Path("unused"), {})
-    settings = ImageSettings(dataset="digits", data_fingerprint=known, model="cnn3", batch=16, subset=200)
+    return ImageSettings(dataset="digits", data_fingerprint=known, model="cnn3", batch=16, subset=200)
+
+
+def test_a_probe_stops_before_the_size_that_would_not_fit(trainer):
+    settings = measured_settings()
     free = trainer.probe(ProbeRequest(key="k", settings=settings, lanes=(1, 2)))
     assert set(free.seconds_per_image) == set(free.memory_mb) == {1, 2}
     assert free.seconds > 0
     tight = ProbeRequest(key="k", settings=settings, lanes=(1, 2, 4), limit_mb=1.1 * free.memory_mb[1])
     assert set(trainer.probe(tight).seconds_per_image) == {1}
+
+
+@pytest.mark.parametrize(
+    ("costs", "cheap", "tried"),
+    [
+        ({1: 1.0, 2: 0.99, 4: 0.5}, -1.0, [1, 2]),
+        ({1: 1.0, 2: 0.8, 4: 0.7}, -1.0, [1, 2, 4]),
+        ({1: 1.0, 2: 0.99, 4: 0.5}, 1e9, [1, 2, 4, 1, 2, 4]),
+    ],
+    ids=["long and no gain", "long and a gain", "short"],
+)
+def test_a_long_probe_goes_on_only_where_two_lanes_gain(trainer, monkeypatch, costs, cheap, tried):
+    timed = []
+
+    def time_pack(_, lanes):
+        timed.append(lanes)
+        return costs[lanes], 1.0
+
+    monkeypatch.setattr(pack_trainer, "_CHEAP", cheap)
+    monkeypatch.setattr(trainer, "_time_pack", time_pack)
+    found = trainer.probe(ProbeRequest(key="k", settings=measured_settings(), lanes=(1, 2, 4)))
+    assert timed == tried
+    assert found.seconds_per_image == {lanes: costs[lanes] for lanes in tried}
