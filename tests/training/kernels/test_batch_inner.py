@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
@@ -22,11 +20,10 @@ from gridsearch.training.kernels.stages import (
     Relu,
     shape_after,
 )
+from tests.training.compilers import needs_compiler
 from tests.training.kernels.op_calls import call
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
+pytestmark = needs_compiler
 
 NARROW = pytest.mark.skipif(not multiplies_bfloat16(), reason="no avx512_bf16")
 HALVES = MaxPool((2, 2), (2, 2))

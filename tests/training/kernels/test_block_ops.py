@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels import block_ops, find_compiler
+from gridsearch.training.kernels import block_ops
 from gridsearch.training.kernels.stages import (
     Activation,
     Arrange,
@@ -21,9 +21,10 @@ from gridsearch.training.kernels.stages import (
     Softmax,
     Windows,
 )
+from tests.training.compilers import needs_compiler
 from tests.training.kernels.op_calls import call
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = needs_compiler
 
 DOUBLE = torch.float64
 IMAGES = 19

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from gridsearch import files
-from gridsearch.training.kernels import choices, compiler, families, find_compiler
+from gridsearch.training.kernels import choices, compiler, families
 from gridsearch.training.kernels.stages import Conv, MaxPool, Relu
+from tests.training.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = needs_compiler
 
 
 @pytest.fixture

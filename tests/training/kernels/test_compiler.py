@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import shutil
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,7 @@ import torch
 
 from gridsearch.training.kernels import compiler
 from gridsearch.training.kernels.calling import REALS, SIZE, function
-
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
+from tests.training.compilers import needs_compiler
 
 SMALLEST = Path(compiler.__file__).with_name("vector_size.c")
 

@@ -8,12 +8,13 @@ import statistics
 import pytest
 import torch
 
-from gridsearch.training.kernels import batch_inner, find_compiler
+from gridsearch.training.kernels import batch_inner
 from gridsearch.training.kernels import families as chosen_families
 from gridsearch.training.kernels.op import Layout
 from gridsearch.training.kernels.stages import Conv, MaxPool, Relu
 from tests.benchmarks import families
 from tests.benchmarks.measure import RESULTS
+from tests.training.compilers import needs_compiler
 
 
 def test_the_choice_between_two_forms_costs_little_where_both_were_measured():
@@ -31,7 +32,7 @@ def test_the_choice_between_two_forms_costs_little_where_both_were_measured():
     assert max(lost) < 0.2
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@needs_compiler
 def test_a_pooled_convolution_gets_the_form_that_was_measured_to_be_faster(monkeypatch):
     stages = [Conv(6, 8, (3, 3)), MaxPool((2, 2), (2, 2)), Relu()]
     monkeypatch.setattr(chosen_families, "_SURE", 1e9)
@@ -45,7 +46,7 @@ def test_a_pooled_convolution_gets_the_form_that_was_measured_to_be_faster(monke
     assert layouts == [Layout.CHANNELS_LAST, Layout.BATCH_INNER]
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@needs_compiler
 def test_what_a_pooled_convolution_rounds_to_bfloat16_depends_on_no_clock(monkeypatch):
     if not batch_inner.multiplies_bfloat16():
         pytest.skip("the processor does not multiply bfloat16")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gridsearch.training.kernels import batch_inner, families, filtered_passes, find_compiler
+from gridsearch.training.kernels import batch_inner, families, filtered_passes
 from gridsearch.training.kernels.minimal_filtering import FORWARD, INPUT, PASSES, WEIGHTS
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import Conv
+from tests.training.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = needs_compiler
 
 WIDE = Conv(64, 64, (3, 3), padding=(1, 1))
 MAPS = (64, 16, 16)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
@@ -14,10 +12,9 @@ from gridsearch.training.kernels import (
 )
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lanes.runtime.losses import PackLosses
+from tests.training.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
+pytestmark = needs_compiler
 
 
 WEIGHTS = torch.tensor([0.2, 3.0, 0.7, 1.0, 1.9], dtype=torch.float64)

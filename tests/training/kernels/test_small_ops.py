@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels import find_compiler, small_ops
+from gridsearch.training.kernels import small_ops
 from gridsearch.training.kernels.op import Layout, OpArgs, activation_numbers, from_layout, to_layout
 from gridsearch.training.kernels.plan import PlanLibrary
 from gridsearch.training.kernels.stages import (
@@ -21,9 +21,10 @@ from gridsearch.training.kernels.stages import (
     MaxPool,
     Relu,
 )
+from tests.training.compilers import needs_compiler
 from tests.training.kernels.op_calls import call
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = needs_compiler
 
 DOUBLE = torch.float64
 INNER, LAST, ROWS = Layout.BATCH_INNER, Layout.CHANNELS_LAST, Layout.FEATURES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from types import SimpleNamespace
 
@@ -26,10 +25,9 @@ from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.products import FusedLinear
 from gridsearch.training.precision import Precision
 from gridsearch.zoo import models
+from tests.training.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
+pytestmark = needs_compiler
 
 CHAINS = {
     "lenet": ((256, 120, 84, 10), (True, True, False)),

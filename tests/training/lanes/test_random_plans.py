@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from gridsearch.training.kernels import find_compiler
+from tests.training.compilers import needs_compiler
 from tests.training.held_plans import hold
 from tests.training.random_plans import draw
 
@@ -18,7 +18,7 @@ SOME = (1, 6, 7, 8, 13, 18, 24, 28)
 NUMBERS = range(int(os.environ["GRIDSEARCH_PLANS"])) if "GRIDSEARCH_PLANS" in os.environ else SOME
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@needs_compiler
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_pack_of_what_can_be_planned_gives_what_plain_loops_give(number):
     hold(draw(number))

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training import kernels, method_of
+from gridsearch.training import method_of
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
+from tests.training.compilers import needs_compiler
 from tests.training.lanes.test_real_networks import hold
 from tests.training.plain_loop import train_plainly
 
@@ -145,7 +146,7 @@ def not_made_larger(net, x, training):
     return x + net.more(x) * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(0.7)
 
 
-@pytest.mark.skipif(kernels.find_compiler() is None, reason="needs a C compiler")
+@needs_compiler
 @pytest.mark.parametrize(
     ("function", "planned"),
     [(drop_path, True), (divided_first, True), (drawn_before_another, False), (not_made_larger, False)],

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lanes.compile.stage_calls import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.tracing import inspect, trace
@@ -19,8 +18,9 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import torchvision
 from tests.benchmarks import own_networks
+from tests.training.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = needs_compiler
 
 
 class Net(nn.Module):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
@@ -15,6 +14,7 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models
+from tests.training.compilers import needs_compiler
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -71,7 +71,7 @@ def test_losses_and_clipping_are_computed_in_float32(make_settings, make_images)
         assert loss == pytest.approx(alone.train_epoch(1).loss, rel=2e-3)
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@needs_compiler
 @pytest.mark.parametrize(("hidden", "planned"), [(20, True), (1024, False)])
 def test_dense_layers_that_torch_does_not_multiply_faster_in_bfloat16_stay_in_float32(
     hidden, planned, make_settings, make_images

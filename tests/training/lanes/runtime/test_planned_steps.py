@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from gridsearch.training.context import Stopped
-from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime import plan_choice, planned_steps
 from gridsearch.training.lanes.runtime.members import Member
@@ -18,10 +17,11 @@ from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
+from tests.training.compilers import needs_compiler
 
 CPU = torch.device("cpu")
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = needs_compiler
 
 
 def pooled_net(settings, data):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
@@ -17,11 +15,8 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models
+from tests.training.compilers import needs_compiler
 from tests.training.plain_loop import train_plainly
-
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
 
 
 class Own(nn.Module):
