@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.output.headline import show_interval, show_result
 from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_param
 
 if TYPE_CHECKING:
@@ -86,13 +86,12 @@ def _table(data: StudyData, ranking: Ranking) -> tuple[list[str], list[list[str]
     rows = []
     for point in ranking.points:
         tied = _TIED if point.tied_with_best and ranking.tied else ""
-        state = NOTHING if point.values else point.trials[0].state.value
         rows.append(
             [
                 NOTHING if point.rank is None else f"{point.rank}{tied}",
                 *(show_param(point.params, axis) if axis in point.params else NOTHING for axis in axes),
                 str(point.n),
-                show_mean(point, digits) if point.values else state,
+                show_result(point, digits),
                 *([show_interval(point, digits) or NOTHING] if sure else []),
             ]
         )
@@ -101,6 +100,10 @@ def _table(data: StudyData, ranking: Ranking) -> tuple[list[str], list[list[str]
     notes = [f"{_TIED} tied with the best"] if ranking.tied else []
     if any(p.spread is not None for p in ranking.points):
         notes.append("± standard deviation over replicates")
+    if any(0 < p.tier < 4 for p in ranking.points):
+        notes.append("a point that lost replicates ranks below those that did not")
+    if ranking.incomparable:
+        notes.append(f"without {plural(len(ranking.incomparable), 'point')} trained on other images")
     return heads, rows, printable("; ".join([caption, *notes])) + "."
 
 

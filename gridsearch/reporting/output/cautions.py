@@ -140,19 +140,23 @@ def _early_caution(data: StudyData) -> str:
 
 def _class_caution(data: StudyData, ranking: Ranking) -> str:
     """Say how uneven classes are, and whether another point does better by the rare ones."""
-    counts = next((f for f in data.facts.values() if f.uneven), None)
+    best = ranking.best
+    own = data.facts.get(best.settings.data_fingerprint) if best is not None else None
+    counts = (
+        own if own is not None and own.uneven else next((f for f in data.facts.values() if f.uneven), None)
+    )
     if counts is not None:
         fewest, most = (counts.train.index(f(counts.train)) for f in (min, max))
         uneven = " and ".join(
             f"{counts.train[i]:,} of {counts.class_names[i] or i!s}" for i in (fewest, most)
         )
-        words = f"The classes are uneven ({uneven})"
+        of = "" if own in (None, counts) else " of some of the images"
+        words = f"The classes{of} are uneven ({uneven})"
     else:
         words = "Accuracy and balanced accuracy differ, so some classes are recognized better than others"
     words += (
         ": balanced accuracy and macro F1, in which all classes count equally, are shown beside accuracy."
     )
-    best = ranking.best
     scores = {
         i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None
     }
@@ -273,8 +277,12 @@ def _few_caution(ranking: Ranking) -> str:
     noun = best.noun
     of = f" of its {plural(len(best.trials), noun)}" if lost else f" {noun if best.n == 1 else f'{noun}s'}"
     return (
-        f"The winner's result rests on {best.n:,}{of}{missing}{least}: the others might have lowered it. Complete them "
-        "before you rely on its lead."
+        f"The winner's result rests on {best.n:,}{of}{missing}{least}: the others might have lowered it. "
+        + (
+            "Do not rely on its lead."
+            if set(lost) == {TrialState.DIVERGED}
+            else "Complete them before you rely on its lead."
+        )
     )
 
 

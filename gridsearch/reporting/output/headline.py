@@ -163,6 +163,15 @@ def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str
     return f"{digits.show(point.mean, unit=False)} ± {digits.spread(point.spread)}{unit}"
 
 
+def show_result(point: RankedPoint, digits: Digits) -> str:
+    """Return a point's mean, and what happened to replicates that are not in it: "0.102 (2 diverged)", "failed"."""
+    if point.drawable and not point.pruned:
+        return show_mean(point, digits)
+    state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
+    lost = point.diverged or point.pruned
+    return state if point.mean is None else f"{show_mean(point, digits)} ({lost} {state})"
+
+
 def show_interval(point: RankedPoint, digits: Digits) -> str:
     """Return the 95 % interval of a point's mean: "[93.41, 94.01]" in the metric's unit, "" without one."""
     if point.ci_low is None or point.ci_high is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.output.headline import headline, show_interval, show_mean
+from gridsearch.reporting.output.cautions import mixed_words
+from gridsearch.reporting.output.headline import headline, show_interval, show_result
 from gridsearch.reporting.output.page import environment
+from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
@@ -18,14 +20,20 @@ MOST_ROWS: Final = 10
 def ranking_html(data: StudyData, ranking: Ranking) -> str:
     """Return the first points as a piece of HTML without style or script; whatever names hold stays text."""
     words = headline(data, ranking)
-    lines = [t for t in (words.warning, f"{words.won} {words.margin}".strip()) if t]
+    said = (
+        part_words(data),
+        words.warning,
+        f"{words.won} {words.margin}".strip(),
+        mixed_words(data, ranking),
+    )
+    lines = [line for line in said if line]
     heading = ("rank", "point", "n", metric_name(ranking.metric), "95 % interval", "")
     rows = [
         (
             NOTHING if p.rank is None else str(p.rank),
             show_params(p.params, limit=200),
             str(p.n),
-            show_mean(p, ranking.digits_of()),
+            show_result(p, ranking.digits_of()),
             show_interval(p, ranking.digits_of()),
             "best" if p is ranking.best else "tied" if p.tied_with_best else "",
         )

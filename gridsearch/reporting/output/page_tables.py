@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
-from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.output.headline import show_interval, show_result
 from gridsearch.reporting.output.loss_groups import LossGroup, loss_groups
 from gridsearch.reporting.ranking.points import RankedPoint, finite
 from gridsearch.reporting.stats.uncertainty import Basis
@@ -126,15 +126,11 @@ def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 
 def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
     """Return a point as a row of the ranking."""
-    result = show_mean(point, ranking.digits_of())
-    if not point.drawable or point.pruned:
-        state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
-        result = state if point.mean is None else f"{result} ({point.diverged or point.pruned} {state})"
     cells = (
         NOTHING if point.rank is None else str(point.rank),
         *(show_param(point.params, a) for a in axes),
         str(point.n),
-        result,
+        show_result(point, ranking.digits_of()),
         *([show_interval(point, ranking.digits_of()), _tied(point, ranking)] if _sure(ranking) else []),
         *(ranking.digits_of(m).show(point.metric_mean(m)) for m in ranking.others),
         without_unit(point.seconds),

@@ -269,9 +269,11 @@ def view_trial(places: Places, study: str, number: int) -> TrialView:
         data = store.study_data(study)
     found = [trial for trial in data.trials if trial.number == number]
     if not found:
-        numbers = sorted(trial.number for trial in data.trials)
-        there = f"it has {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
-        raise StoreError(f"study {study!r} has no trial {number}; {there}")
+        highest = max((trial.number for trial in data.trials), default=None)
+        there = "it has none" if highest is None else f"its trials are numbered up to {highest}"
+        again = "a trial that was offered again after it failed has a new number"
+        gone = highest is not None and 0 <= number < highest
+        raise StoreError(f"study {study!r} has no trial {number}; {there}", hint=again if gone else None)
     home = Home(places.home)
     log = home.log(study, number)
     home.fetch(log)

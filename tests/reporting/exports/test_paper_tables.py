@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from gridsearch.reporting.exports.paper_tables import latex_table, markdown_table
 from gridsearch.reporting.ranking.ranking import rank
@@ -52,3 +53,16 @@ def test_a_table_of_one_seed_and_no_predictions_has_no_interval_and_a_failed_poi
     text = markdown_table(data, rank(data))
     assert "95" not in text.splitlines()[0]
     assert "failed" in text
+
+
+def test_a_point_that_lost_seeds_or_has_other_images_is_not_passed_over_in_silence(study):
+    from gridsearch.records import TrialState
+
+    builder = study({"lr": [0.01, 0.001]}, seeds=2).score(0, 0.5).score(1, 0.5).score(2, 0.9)
+    data = builder.lose(3, TrialState.DIVERGED).data()
+    text = markdown_table(data, rank(data))
+    assert re.search(r"\n\| 2 \| 0.001 \| 1 \| 90.00 % \\\(1 diverged\\\) \|", text)
+    assert "a point that lost replicates ranks below those that did not" in text
+    other = replace(data.trials[0].settings, data_fingerprint="other")
+    mixed = replace(data, trials=(replace(data.trials[0], settings=other), *data.trials[1:]))
+    assert "without 1 point trained on other images" in latex_table(mixed, rank(mixed))

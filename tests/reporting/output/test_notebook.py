@@ -1,6 +1,7 @@
 """What a notebook shows of a result: short, and text whatever names hold."""
 
 import re
+from dataclasses import replace
 
 from gridsearch.api.result import StudyResult
 from gridsearch.reporting import effects_frame, ensembles_frame, rank, ranking_html
@@ -12,6 +13,18 @@ def test_a_result_shows_its_headline_and_at_most_ten_points(study):
     assert text.count("<tr>") == 11
     assert "is best" in text
     assert "and 5 more points" in text
+
+
+def test_a_result_says_by_what_it_is_ranked_and_which_points_lost_seeds(study):
+    from gridsearch.records import TrialState
+
+    builder = study({"lr": [0.1, 0.2]}, seeds=2).score(0, 0.5).score(1, 0.5).score(2, 0.9)
+    data = replace(builder.lose(3, TrialState.PRUNED).data(), own_metric="macro_f1")
+    text = ranking_html(data, rank(data))
+    assert "<td>90.00 % (1 pruned)</td>" in text
+    assert "<p>Ranked by validation accuracy; the study itself goes by macro F1.</p>" in text
+    data = study({"lr": [0.1], "epochs": [1, 2]}).data(axes=("lr",))
+    assert ("mixes points of several recipes" in ranking_html(data, rank(data))) == bool(rank(data).mixed)
 
 
 def test_hostile_names_stay_text_in_a_notebook(study, hostile):

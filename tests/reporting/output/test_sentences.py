@@ -284,6 +284,18 @@ def test_studies_of_one_metric_and_two_directions_are_said_to_differ_in_these(st
     assert "minimized and" in found.not_comparable and "maximized)" in found.not_comparable
 
 
+def test_nobody_is_asked_to_complete_seeds_that_diverged(study):
+    def said_of(state):
+        data = scored(study, [[0.9, 0.8], [0.7, 0.6]]).lose(1, state).lose(3, state).data()
+        return " ".join(words_of(data).cautions)
+
+    assert "Complete them before you rely on its lead." in said_of(TrialState.FAILED)
+    assert (
+        said_of(TrialState.DIVERGED).count("the others might have lowered it. Do not rely on its lead.") == 1
+    )
+    assert "Complete them" not in said_of(TrialState.DIVERGED)
+
+
 def test_points_shared_by_studies_of_two_metrics_are_not_said_to_have_equal_values(study):
     by_accuracy, by_loss = (
         scored(study, [[0.9, 0.8]], name=metric).data(metric=metric)

@@ -52,6 +52,16 @@ def counted(data, *train, names=("cat", "dog", "owl"), doubts=()):
     return replace(data, facts={data.trials[0].settings.data_fingerprint: facts})
 
 
+def test_uneven_classes_of_other_images_are_not_said_to_be_the_winners(study):
+    data = study({"batch": [1, 2]}).score(0, 0.9).score(1, 0.8).data()
+    other = replace(data.trials[0], settings=replace(data.trials[0].settings, data_fingerprint="other"))
+    counts = {"other": (2, 9), data.trials[1].settings.data_fingerprint: (9, 9)}
+    facts = {name: DataFacts(class_names=("a", "b"), train=train) for name, train in counts.items()}
+    data = replace(data, trials=(other, data.trials[1]), facts=facts)
+    words = " ".join(headline(data, rank(data)).cautions)
+    assert "The classes of some of the images are uneven (2 of a and 9 of b)" in words
+
+
 def test_classes_are_called_uneven_by_their_numbers_and_not_by_their_metrics(study):
     data = study({"batch": [1]}).score(0, 0.95, balanced_accuracy=0.60, macro_f1=0.55).data()
     even, uneven = counted(data, 40, 40, 41), counted(data, 40, 400, 90)
