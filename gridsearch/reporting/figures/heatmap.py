@@ -334,7 +334,8 @@ def _colour_bar(figure: Figure, axes: Sequence[Axes], common: _Common) -> None:
 
 def _title(common: _Common) -> str:
     over = f"{common.names[common.layout.y]} and {common.names[common.layout.x]}"
-    unit = ", in percent" if is_share(common.ranking.metric) else ""
+    means = (point.mean for point in common.ranking.points)
+    unit = ", in percent" if is_share(common.ranking.metric, means) else ""
     return f"{metric_name(common.ranking.metric).capitalize()}{unit}, over {over}"
 
 

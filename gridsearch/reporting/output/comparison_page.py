@@ -189,11 +189,12 @@ def _lead(comparison: Comparison) -> list[str]:
         return [comparison.not_comparable]
     first, metric = comparison.sides[0], comparison.sides[0].data.metric
     axes = varying(comparison.sides)
-    won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
+    digits = _digits(comparison.sides, metric)
+    won = f"{metric_name(metric)}: {show_mean(first.winner, digits)}."
     words = f"The winner of {printable(first.data.name)}, {winner_words(first, axes)}, has the best {won}"
     means = [side.winner.mean or 0.0 for side in comparison.sides]
     gaps = zip(comparison.differences, means[1:], strict=True)
-    return [words, *(_difference_words(gap, metric, means[0], own) for gap, own in gaps)]
+    return [words, *(_difference_words(gap, digits.metric, means[0], own) for gap, own in gaps)]
 
 
 def _difference_words(found: Difference, metric: str, first: float, second: float) -> str:
@@ -267,7 +268,11 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
             str(winner.n),
             result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
             show_interval(winner, _digits(sides, metric)) or NOTHING,
-            *([NOTHING if gap is None else _gap_words(gap, metric), _luck_cell(gap)] if with_gaps else []),
+            *(
+                [NOTHING if gap is None else _gap_words(gap, _digits(sides, metric).metric), _luck_cell(gap)]
+                if with_gaps
+                else []
+            ),
         ]
         rows.append(Row(tuple(cells), "best" if ranked and place == 1 else ""))
     return columns, rows

@@ -195,7 +195,7 @@ def _metric(column: _Column, data: StudyData) -> dict[str, Any]:
     return {
         "name": name,
         "title": metric_name(name),
-        "share": is_share(name),
+        "share": is_share(name, values),
         "better": better,
         "low": _short(low),
         "high": _short(high),
@@ -258,10 +258,11 @@ def _curves(data: StudyData, ranking: Ranking, only: int | None, most: int) -> d
             left_out += 1
         else:
             found[str(trial.number)] = lines
-    drawn = [
-        {"title": title, "share": is_share(lines[0]), "lines": [_line_name(n) for n in lines]}
-        for title, *lines in panels
-    ]
+    drawn = []
+    for title, *shown in panels:
+        place = names.index(shown[0])
+        share = is_share(shown[0], (value for each in found.values() for value in each[place]))
+        drawn.append({"title": title, "share": share, "lines": [_line_name(n) for n in shown]})
     return {"panels": drawn, "trials": found, "leftOut": left_out}
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PERCENT_PLACES: Final = 2
 """Decimals of a percentage at least, so that a column of them keeps its width."""
+_NO_SHARE: Final = ""
 _PLAIN: Final = 6
 """Decimals that a plain number has at most; finer ones are written as 1.23e-14."""
 _NOISE: Final = 1e-12
@@ -41,7 +42,7 @@ class Digits:
     """The last place that numbers of a metric are written to, and their unit.
 
     Attributes:
-        metric: its name; `text.SHARES` are written in percent.
+        metric: its name where it is one of `text.SHARES`, which are written in percent; "" or any name otherwise.
         place: decimals in the unit shown, below zero where not even the ones are certain; None for a number by
             itself.
     """
@@ -61,6 +62,8 @@ class Digits:
             metric: whose they are.
             spreads: their standard deviations, or whatever else must be seen beside them.
         """
+        values = tuple(values)
+        metric = metric if is_share(metric, values) else _NO_SHARE
         factor = 100.0 if is_share(metric) else 1.0
         shown = [factor * v for v in values if v is not None and math.isfinite(factor * v)]
         noise = [factor * s for s in spreads if s is not None and s > 0 and math.isfinite(factor * s)]
@@ -123,7 +126,8 @@ class Digits:
 
 def tick_labels(values: Sequence[float], metric: str) -> list[str]:
     """Return the labels of an axis's ticks: all written alike, none that differ look the same, no offset apart."""
-    factor = 100.0 if is_share(metric) else 1.0
+    share = is_share(metric, values)
+    factor = 100.0 if share else 1.0
     shown = [factor * v for v in values]
     size = max((abs(v) for v in shown if math.isfinite(v)), default=0.0)
     shown = [0.0 if abs(v) <= _NOISE * size else v for v in shown]
@@ -135,7 +139,7 @@ def tick_labels(values: Sequence[float], metric: str) -> list[str]:
     while place < MOST_DIGITS - 1 - top and not all(_exact(v, place, within=0.05 * gap) for v in finite):
         place += 1
     fixed = top in FIXED and place <= _PLAIN
-    unit = " %" if is_share(metric) else ""
+    unit = " %" if share else ""
 
     def label(value: float) -> str:
         if fixed or value == 0:

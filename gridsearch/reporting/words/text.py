@@ -45,6 +45,9 @@ SHARES: Final = frozenset(
 )
 """Our own metrics that are fractions; what a function calls "accuracy" may be in percent already."""
 
+_BEYOND_FRACTIONS: Final = 1.5
+"""No fraction, no tick of an axis of fractions, and no difference of two of them is larger."""
+
 SIGNIFICANT: Final = 4
 """Digits of a number that nothing stands beside; `digits` says how many there are beside others."""
 MOST_DIGITS: Final = 15
@@ -118,9 +121,15 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, printable(metric.replace("_", " ")))
 
 
-def is_share(metric: str) -> bool:
-    """Whether a metric is a fraction that is shown in percent."""
-    return metric in SHARES or metric.startswith(RECALL)
+def is_share(metric: str, values: Iterable[float | None] = ()) -> bool:
+    """Whether a metric is a fraction that is shown in percent.
+
+    Args:
+        metric: its name.
+        values: of it, where there are any: a function's own "f1" may be in percent already, or anything else.
+    """
+    named = metric in SHARES or metric.startswith(RECALL)
+    return named and not any(v is not None and abs(v) > _BEYOND_FRACTIONS for v in values)
 
 
 def written(value: float, place: int | None = None) -> str:
@@ -155,7 +164,7 @@ def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: 
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if is_share(metric):
+    if is_share(metric, [value]):
         return f"{100 * value:.{digits}f}" + (" %" if unit else "")
     return written(value)
 

@@ -296,6 +296,16 @@ def test_nobody_is_asked_to_complete_seeds_that_diverged(study):
     assert "Complete them" not in said_of(TrialState.DIVERGED)
 
 
+def test_studies_of_a_function_whose_shares_are_in_percent_are_compared_in_these(study):
+    one, two = (
+        seeds_of(study, name, values, lr)
+        for name, values, lr in (("A", [93.2, 93.4], 0.1), ("B", [92.9, 93.3], 0.2))
+    )
+    words = said(one, two)
+    assert "has the best validation accuracy: 93.30 ± 0.14. It is 0.2 ahead of that of B" in words
+    assert "%" not in words.replace("95 %", "")
+
+
 def test_points_shared_by_studies_of_two_metrics_are_not_said_to_have_equal_values(study):
     by_accuracy, by_loss = (
         scored(study, [[0.9, 0.8]], name=metric).data(metric=metric)

@@ -46,6 +46,14 @@ def test_percentages_have_two_decimals_and_more_only_where_these_do_not_tell_the
     assert shown([0.99992, 0.99991, 0.9], "val_accuracy") == ["99.992 %", "99.991 %", "90.000 %"]
 
 
+def test_what_a_function_gives_in_percent_is_no_fraction():
+    assert shown([93.71, 93.65, 0.5], "val_accuracy") == ["93.71", "93.65", "0.50"]
+    assert Digits.of([93.71, 93.65], "f1").difference(0.06) == "0.06"
+    assert tick_labels([92.0, 93.0, 94.0], "val_accuracy") == ["92", "93", "94"]
+    assert tick_labels([0.9, 1.0, 1.1], "val_accuracy") == ["90 %", "100 %", "110 %"]
+    assert (show_metric(93.71, "f1"), show_metric(0.9371, "f1")) == ("93.71", "93.71 %")
+
+
 def test_a_number_by_itself_is_written_out_where_that_is_readable():
     assert [show_metric(v, "rmse") for v in (12345.678, 0.12345, 1e-7)] == ["12346", "0.1235", "1e-07"]
 
@@ -82,8 +90,8 @@ def test_no_two_ticks_look_alike_and_each_says_where_it_stands(scale, offset, st
     ticks = [scale * (offset + step * (first + i)) for i in range(6)]
     words = tick_labels(ticks, metric)
     assert len(set(words)) == len(words)
-    factor = 100 if metric == "val_accuracy" else 1
     for word, tick in zip(words, ticks, strict=True):
+        factor = 100 if word.endswith("%") else 1
         assert abs(float(word.removesuffix(" %")) / factor - tick) <= 0.06 * scale * step
 
 
