@@ -26,6 +26,19 @@ def test_every_package_is_named():
     assert unnamed == []
 
 
+def test_every_module_of_a_large_package_has_its_group():
+    rows = PAGE.partition("## Inside the large packages")[2].partition("\n## ")[0]
+    groups: dict[str, set[str]] = {}
+    name = ""
+    for package, text in re.findall(r"^\| (?:`([\w/]+)`)? ?\| (.*) \|$", rows, re.MULTILINE):
+        name = package or name  # an empty cell stands for the one above
+        groups.setdefault(name, set()).update(re.findall(r"`(\w+)`", text))
+    assert len(groups) == 6
+    for name, named in groups.items():
+        there = {path.stem for path in (PACKAGE / name).glob("*.py")} - {"__init__"}
+        assert (name, there - named, named - there) == (name, set(), set())
+
+
 def test_every_class_and_function_that_the_page_names_exists():
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     for name in re.findall(r"`([A-Z]\w+)`", PAGE):
