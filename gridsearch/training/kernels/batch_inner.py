@@ -262,6 +262,7 @@ class MapStages:
                 s.outputs,
                 inputs_of=function(self.library.point_inputs, _INT, _INT),
                 vector_bytes=vector_bytes,
+                narrows=self._bf16,
             )
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
         pairs = s.columns >= _FEWEST_COLUMNS and not by_channel  # of columns; of images in winograd.h

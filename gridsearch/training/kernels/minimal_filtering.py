@@ -28,8 +28,14 @@ SIDE = 4
 POINTS = (SIDE + 2) ** 2
 """Products of a patch, for each channel read and written."""
 
-_CACHE = 512 * 1024  # bytes of the points that are taken at a time, about
-_FEWEST, _MOST = 2, 12  # patches at a time
+_CACHE = 896 * 1024  # bytes of the points that are read again and again
+_FEWEST, _MOST = 4, 12  # patches at a time, where the cache holds none, and at all
+_MOST_SUMMED = (
+    4  # patches whose products are summed in a row: the error grows with their number, and time falls little
+)
+_STREAMED = (
+    2**17
+)  # words of the weights at one point: from here on they come from memory for each chunk of patches
 _LATENCY = 8  # products that are on their way at once
 
 
@@ -74,7 +80,7 @@ def product_sizes(
 
     Args:
         count: of the patches that there are.
-        read: C.
+        read: C, in words.
         written: O.
         pixels_of: how many patches a tile of so many channels has; 0 where there is none.
         most_channels: of a tile.
@@ -82,7 +88,7 @@ def product_sizes(
     """
     choices = [
         Sizes(at_a_time, channels)
-        for at_a_time in range(1, _most_patches(count, read + written, vector_bytes) + 1)
+        for at_a_time in range(1, _most_patches(count, read, read * written, vector_bytes) + 1)
         for channels in range(most_channels, 0, -1)
         if pixels_of(channels)
     ]
@@ -107,7 +113,13 @@ def product_sizes(
 
 
 def gradient_sizes(
-    count: int, read: int, written: int, *, inputs_of: Callable[[int], int], vector_bytes: int
+    count: int,
+    read: int,
+    written: int,
+    *,
+    inputs_of: Callable[[int], int],
+    vector_bytes: int,
+    narrows: bool,
 ) -> Sizes:
     """Return how many patches and inputs to take at a time for the gradients of the weights.
 
@@ -117,8 +129,10 @@ def gradient_sizes(
         written: O.
         inputs_of: the most inputs of a tile, not above a number; 0 where there are none.
         vector_bytes: of a vector.
+        narrows: two numbers share a word.
     """
-    most = _most_patches(count, read + written, vector_bytes)
+    points = -(-(read + written) // 2) if narrows else read + written
+    most = min(_MOST_SUMMED, _most_patches(count, points, read * written, vector_bytes))
     choices, inputs = [], inputs_of(read + vector_bytes)
     while inputs:
         choices.append(inputs)
@@ -126,9 +140,22 @@ def gradient_sizes(
     return Sizes(-(-count // -(-count // most)), min(choices, key=lambda n: -(-read // n) * (n + 1)))
 
 
-def _most_patches(count: int, channels: int, vector_bytes: int) -> int:
-    within = _CACHE // (POINTS * channels * vector_bytes)
-    return min(count, max(_FEWEST, min(_MOST, within)))
+def _most_patches(count: int, points: int, weights: int, vector_bytes: int) -> int:
+    """Return how many patches pay at a time.
+
+    As many as the core's second cache holds; but weights that its third does not hold are read from memory for each
+    chunk, so that the chunks should be few.
+
+    Args:
+        count: of the patches that there are.
+        points: vectors that are read again and again, for each patch and point.
+        weights: or sums of their gradients, in words, for each point.
+        vector_bytes: of a vector.
+    """
+    held = _CACHE // (POINTS * points * vector_bytes)
+    if not held or weights >= _STREAMED:
+        held = max(held, _FEWEST)
+    return min(count, held, _MOST)
 
 
 def patch_tables(sizes: Sizes, read: int, written: int, pixels: int) -> Tables:
