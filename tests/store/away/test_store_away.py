@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given
 
 from gridsearch import faults
-from gridsearch.errors import StoreError, StoreUnreachable
+from gridsearch.errors import StoreUnreachable
 from gridsearch.records import FileRef, TrialState
 from gridsearch.store import (
     RunnerIdentity,
@@ -28,58 +28,8 @@ from gridsearch.store import (
     spool,
     take_in,
 )
+from tests.store.away.ways_away import AWAY, locked
 from tests.store.runs import Run
-
-
-@pytest.fixture
-def url(home):
-    """A file: what is tested here is what SQLite does."""
-    return f"sqlite:///{home}/gridsearch.db"
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch, tmp_path):
-    monkeypatch.setattr(run_store, "BUSY_SECONDS", 0.02)
-    monkeypatch.setattr(run_store, "_TRY_SECONDS", 0.02)
-    monkeypatch.setattr(run_store, "_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(run_store, "_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(run_store, "_OTHERS_FIRST", 0.0)
-    monkeypatch.setattr(spool.tempfile, "gettempdir", lambda: str(tmp_path))
-
-
-@pytest.fixture
-def run(store, make):
-    made = Run(store, make)
-    yield made
-    made.store.close()
-
-
-@contextlib.contextmanager
-def locked(path):
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
-
-
-@contextlib.contextmanager
-def moved(path):
-    elsewhere = path.with_name(path.name + "-elsewhere")
-    path.rename(elsewhere)
-    yield
-    elsewhere.rename(path)
-
-
-@contextlib.contextmanager
-def unreadable(path):
-    """The bytes of the file give I/O errors: SQLite finds a folder where its journal should be."""
-    journal = path.with_name(path.name + "-journal")
-    journal.mkdir()
-    yield
-    journal.rmdir()
-
-
-AWAY = {"locked": locked, "not at its place": moved, "an input/output error": unreadable}
 
 
 @pytest.mark.parametrize("away", AWAY.values(), ids=AWAY)
@@ -178,77 +128,6 @@ def test_a_write_that_was_done_before_it_seemed_to_fail_is_done_once_and_not_cal
     run.store.tend()
     assert store.study_data("digits").trials[0].value == 0.7
     assert not any("does not count" in text for text in run.warned)
-
-
-def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store, url, home, make):
-    run = Run(store, make, patience=0.0)
-    with locked(Path(store.place)):
-        run.store.finish_many([make.finished(run.trials[0], 0.7)])
-        with pytest.raises(StoreUnreachable, match="away for more than 0 s") as caught:
-            run.store.tend()
-        assert caught.value.exit_code == 75
-        assert str(home / ".spool") in caught.value.hint
-        run.store.close()
-    with open_store(url, home=home, create=False) as again:  # by the same process: a notebook
-        assert take_in(again, warn=pytest.fail) == 1
-        assert again.study_data("digits").trials[0].value == 0.7
-
-
-def test_a_run_that_is_asked_to_end_while_the_store_is_away_leaves_its_results_to_the_next(store, run, make):
-    run.store.require()
-    with locked(Path(store.place)):
-        run.store.finish_many([make.finished(run.trials[0], 0.7)])
-        with pytest.raises(StoreUnreachable, match="is still away") as caught:
-            run.store.require()
-    assert "the same command takes it in" in caught.value.hint
-
-
-def test_while_home_itself_is_away_its_results_wait_in_a_temporary_folder_and_home_is_not_made_anew(
-    store, run, make, home, tmp_path
-):
-    with moved(home):
-        assert run.store.finish_many([make.finished(run.trials[0], 0.7)]) == [True]
-        run.store.tend()
-        assert run.store.away
-        assert not home.exists()
-        assert list(tmp_path.glob("gridsearch-*/*/*.json"))
-    run.store.tend()
-    assert store.study_data("digits").trials[0].value == 0.7
-    run.store.close()
-    assert not list(tmp_path.glob("gridsearch-*"))
-
-
-def test_while_home_is_unmounted_nothing_is_written_below_its_place(store, run, make, home, tmp_path):
-    """A mount point stays when what was mounted there goes."""
-    elsewhere = tmp_path / "unmounted"
-    home.rename(elsewhere)
-    home.mkdir()
-    run.store.append_log(0, "printed meanwhile\n")
-    run.store.finish_many([make.finished(run.trials[0], 0.7)])
-    run.store.tend()
-    assert run.store.away
-    assert list(home.iterdir()) == []
-    home.rmdir()
-    elsewhere.rename(home)
-    run.store.tend()
-    assert not run.store.away
-    assert store.study_data("digits").trials[0].value == 0.7
-    assert store.home.log("digits", 0).read_text() == "printed meanwhile\n"
-
-
-def test_nothing_that_is_asked_of_home_while_it_is_away_makes_a_folder(run, home):
-    run.store.home.make_scratch("digits", 0, 1)
-    with moved(home):
-        for write in (
-            lambda: run.store.home.make_scratch("digits", 1, 1),
-            lambda: run.store.home.append_log("digits", 0, "text"),
-            lambda: run.store.home.tensorboard_dir("digits", 0),
-        ):
-            with pytest.raises(StoreUnreachable, match="is not there"):
-                write()
-        run.store.home.leave_scratch("digits", 0, 1)
-        run.store.home.drop_scratch("digits", 0)
-        assert not home.exists()
 
 
 @pytest.mark.parametrize("nth", range(1, 6))
@@ -350,30 +229,6 @@ def test_whenever_the_store_is_away_the_ledger_is_the_same_in_the_end(new_file, 
             assert not (home / ".spool").exists()
 
 
-def test_a_study_deleted_while_the_store_was_away_ends_the_run(store, run, make):
-    with locked(Path(store.place)):
-        run.store.finish_many([make.finished(run.trials[0], 0.7)])
-    store.delete_study("digits")
-    with pytest.raises(StoreError, match="study deleted"):
-        run.store.tend()
-
-
-def test_results_are_not_written_to_another_store_that_lies_at_its_place(
-    store, run, make, home, url, new_file
-):
-    with locked(Path(store.place)):
-        run.store.finish_many([make.finished(run.trials[0], 0.7)])
-    store.close()
-    Path(store.place).unlink()
-    shutil.copy(new_file, Path(store.place))
-    with open_store(url, home=home, create=False) as other:
-        added = other.add(make.study(axes=("lr",)), make.drafts({"lr": [0.5, 0.6, 0.7]}))
-        other.claim(added.ids, owner=run.owner, pack="p", lease=60.0)
-        with pytest.raises(StoreError, match="study deleted"):
-            run.store.tend()
-        assert other.study_data("digits").counts()["complete"] == 0
-
-
 def test_a_damaged_record_is_set_aside_and_said_and_the_others_are_written(store, run, make):
     one, two, _ = run.trials
     with locked(Path(store.place)):
@@ -385,29 +240,6 @@ def test_a_damaged_record_is_set_aside_and_said_and_the_others_are_written(store
     assert [t.value for t in store.study_data("digits").trials] == [None, 0.8, None]
     assert any("is damaged" in text for text in run.warned)
     assert first.with_suffix(".damaged").exists()
-
-
-def test_a_study_deleted_between_packs_ends_the_run_at_the_next_turn(store, run):
-    run.store.release([(t.id, t.attempt) for t in run.trials])
-    store.delete_study("digits")
-    with pytest.raises(StoreError, match="study deleted") as caught:
-        run.store.tend()
-    assert "the same command begins it anew" in caught.value.hint
-
-
-def test_runs_are_stopped_by_requests_after_their_beginning_alone(store, make, run):
-    assert run.store.stop_request() is None
-    [at_work] = store.request_stop("digits", at_once=False)
-    assert at_work.trials == (0, 1, 2)
-    run.store.tend()
-    assert run.store.stop_request() == "epoch"
-    store.request_stop("digits", at_once=True)
-    run.store.tend()
-    assert run.store.stop_request() == "now"
-    later = Run(store, make, points=4)
-    later.store.tend()
-    assert later.store.stop_request() is None
-    later.store.close()
 
 
 def test_nothing_of_a_run_waits_in_the_spool_while_the_store_answers(store, run, make):
