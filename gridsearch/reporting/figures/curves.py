@@ -67,9 +67,9 @@ def curves_figure(
         unit = Unit.of([float(v) for c in drawn_curves for v in c.ravel() if np.isfinite(v)], name)
         for place, (colour, point) in enumerate(zip(PALETTE, points, strict=False)):
             if own:
-                _draw_curves(
-                    axes, np.vectorize(unit.draw, otypes=[float])(drawn_curves[place]), colour=colour
-                )
+                with np.errstate(invalid="ignore"):  # a step may be NaN
+                    lines = np.vectorize(unit.draw, otypes=[float])(drawn_curves[place])
+                _draw_curves(axes, lines, colour=colour)
             else:
                 _draw_point(axes, data, point, name=name, colour=colour)
         _dress(axes, xlabel="step" if own else "epoch", ylabel=label)

@@ -65,14 +65,13 @@ def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, f
     if not len(values):
         return 0.0, 1.0, ""
     low, high = float(min(values)), float(max(values))
+    with np.errstate(over="ignore"):  # beyond all floats apart: no knee, and the scale holds all
+        knee = float(np.quantile(values, 0.3 if better_high else 0.7))
     if better_high:
-        knee = float(np.quantile(values, 0.3))
         if knee / 3 - low / 3 > high - knee > 0:
             return knee - 0.5 * (high - knee), high, "min"
-    else:
-        knee = float(np.quantile(values, 0.7))
-        if high / 3 - knee / 3 > knee - low > 0:
-            return low, knee + 0.5 * (knee - low), "max"
+    elif high / 3 - knee / 3 > knee - low > 0:
+        return low, knee + 0.5 * (knee - low), "max"
     if high > low:
         return low, high, ""
     margin = 0.01 * abs(low) or 0.005  # so that the only value lies in the middle

@@ -106,6 +106,21 @@ def test_a_metric_of_any_size_is_drawn_with_its_own_numbers(study, value):
     assert len(numbers) == 6
 
 
+def test_steps_of_nan_and_values_beyond_all_floats_apart_are_drawn_without_a_warning(study):
+    built = study({"x": [1, 2, 3]}, epochs=1)
+    for record, result in zip(built.records, (-1.7e308, 8e307, 1.7e308), strict=True):
+        settings = FunctionSettings(objective="f", params=record.params)
+        built.change(record.number, value=result, metrics={"score": result}, settings=settings)
+    middle = {r.number: (1.0, float("nan"), r.value) for r in built.records}
+    steps = {
+        number: tuple(StepRow(step=i, seconds=1.0, metrics={"score": v}) for i, v in enumerate(values, 1))
+        for number, values in middle.items()
+    }
+    data = built.data(metric="score", steps=steps, epochs={})
+    assert len(curves_figure(data).axes[0].lines) == 3
+    assert heatmap_figures(data)["heatmap"] is not None
+
+
 @pytest.mark.parametrize("classes", [1, 2, 11, 26, 130])
 def test_no_name_of_a_class_lies_over_another_or_is_cut(predictions, classes):
     names = [
