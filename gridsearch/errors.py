@@ -199,11 +199,11 @@ def is_full_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def unwritable(path: object, error: OSError) -> StoreError:
-    """Return what to raise where a file of ours cannot be written."""
+def unwritable(path: object, error: OSError, *, hint: str = "use a --home that you may write") -> StoreError:
+    """Return what to raise where a file cannot be written; `hint` says how to name another place than this."""
     if is_full_disk(error):
         return StoreError(f"no space left for {path}", hint="make room and run the same command again")
-    return StoreError(f"{path} cannot be written: {error.strerror}", hint="use a --home that you may write")
+    return StoreError(f"{path} cannot be written: {error.strerror}", hint=hint)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gridsearch.store.store import Store
 
 _ROWS = 1000
+_ANOTHER = "name as TO another file that is not there yet, or an empty database"
 """So many rows are read and written at once."""
 
 _RANGE = 1 << 256
@@ -71,14 +72,14 @@ def copy_store(source: str, target: str, *, home: Path, lease: float) -> dict[st
     with open_store(source, home=home, create=False) as store:
         found = site.inspect()
         if found.kind not in (Kind.NOTHING, Kind.EMPTY):
-            raise StoreError(f"{site.place} holds something already: nothing was copied", hint=site.another)
+            raise StoreError(f"{site.place} holds something already: nothing was copied", hint=_ANOTHER)
         with store._database.write() as reading:  # so that nothing is written there meanwhile
             _require_idle(store, reading, lease=lease)
             there = {table.name: _sum(_rows(reading, table)) for table in _tables()}
             if not site.create(found, then=lambda writing: _fill(store, site, reading, writing, there)):
                 raise StoreError(
                     f"{site.place} was made by another process meanwhile: nothing was copied",
-                    hint=site.another,
+                    hint=_ANOTHER,
                 )
     return there
 

@@ -162,4 +162,5 @@ def test_the_command_says_what_was_copied_and_where_the_files_are(
     assert str(home) in done.err
     refused = cli("store", "copy", url, store_database, "--home", str(home))
     assert (refused.code, "holds something already" in refused.error) == (4, True)
+    assert "name as TO another file" in refused.err
     assert cli("store", "copy", url, "nowhere").code == 2

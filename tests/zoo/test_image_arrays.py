@@ -150,6 +150,13 @@ def test_test_labels_follow_the_classes_of_the_training_labels():
 TEST = {"test_images": IMAGES, "test_labels": LABELS}
 
 
+@pytest.mark.parametrize(("images", "hint"), [(IMAGES.astype(int) * 9, "divide"), (IMAGES - 1.0, "norm")])
+def test_pixels_of_more_than_eight_bits_and_normalized_ones_are_refused_with_different_advice(images, hint):
+    with pytest.raises(DataError, match="pixels go from") as refused:
+        normal(train_images=images)
+    assert hint in refused.value.hint
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

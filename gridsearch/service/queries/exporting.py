@@ -93,7 +93,7 @@ def export(
         try:
             Path(output).write_text(text, encoding="utf-8", errors="replace")
         except OSError as error:
-            raise unwritable(output, error) from None
+            raise unwritable(output, error, hint="name a file that you may write with --output") from None
         return Exported(study=data.name, to=to, where=output, notes=notes)
     left = sum(not trial.state.ended for trial in data.trials)
     write = _to_mlflow if to == "mlflow" else _to_wandb

@@ -325,11 +325,6 @@ def _add(
 ) -> Added:
     """Put the grid into the store, and say how it joins what is there and what of it is new."""
     joined = joined_data(store, prepared, options.places)
-    if joined.earlier:
-        observer.say(
-            f"the images differ from those of the {joined.earlier} trials that study {prepared.name!r} holds: "
-            "new trials are added beside them and not compared with them"
-        )
     draft = StudyDraft(
         name=prepared.name,
         dataset=prepared.catalog.subject,
@@ -349,6 +344,11 @@ def _add(
         where=place(options.places.home, options.places.store, kept=True),
     )
     added = store.add(draft, prepared.drafts, prune=options.prune != "none")
+    if joined.earlier:
+        observer.say(
+            f"the images differ from those of the {plural(joined.earlier, 'trial')} that study {prepared.name!r} "
+            "holds: new trials are added beside them and not compared with them"
+        )
     for note in notes:
         observer.say(note)
     for axis in added.varied:

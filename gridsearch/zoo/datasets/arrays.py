@@ -188,10 +188,10 @@ def _pixels(parts: dict[str, np.ndarray], notes: list[str], refuse: Refusal) -> 
     if not (np.isfinite(low) and np.isfinite(high)):
         raise refuse("images hold NaN or infinite pixels")
     if low < 0 or high > 255:
-        raise refuse(
-            f"pixels go from {low:g} to {high:g}, expected 0 to 255, or 0 to 1",
-            hint="give them as they were before they were normalized: `norm` does that for each trial",
-        )
+        hint = "give them as they were before they were normalized: `norm` does that for each trial"
+        if low >= 0:  # more than 8 bits: what white is differs from camera to camera
+            hint = "divide all of them by the value that white has (65535 where images use 16 bits, 4095 where 12)"
+        raise refuse(f"pixels go from {low:g} to {high:g}, expected 0 to 255, or 0 to 1", hint=hint)
     tops = {part: float(images.max()) for part, images in parts.items()}
     floats = any(np.issubdtype(part.dtype, np.floating) for part in all_of)
     if min(tops.values()) <= 1 < high and (floats or len({part.dtype for part in all_of}) > 1):

@@ -187,6 +187,13 @@ def _check_agreement(
 ) -> None:
     if set(train) != set(test):
         first, second = (split.where.shown for split in found)
+        if train and not test:  # as where a contest keeps the labels of its test images to itself
+            raise DataError(
+                f"folder of images {str(folder)!r}: {second}/ holds no folders of classes as {first}/ does, "
+                "so nothing says what its images show",
+                hint=f"move {second}/ out of the folder (images of {first}/ are held out instead), or sort its images "
+                f"into {second}/CLASS/",
+            )
         lines = [f"{part}/ lacks {', '.join(map(repr, sorted(lack)[:5]))}" for part, lack in (
             (second, set(train) - set(test)), (first, set(test) - set(train))) if lack]  # fmt: skip
         raise DataError(

@@ -68,6 +68,14 @@ def test_two_folders_of_one_name_share_no_study_by_chance(cli, search, tmp_path,
     assert "Classes: cat, dog." in (home / "pets" / "best" / "card.md").read_text()
 
 
+def test_a_study_of_a_folder_refuses_digits_and_says_nothing_of_trials_beside_its_own(search, tmp_path):
+    fill(tmp_path / "pets")
+    search("folder:pets")
+    refused = search("digits", "--study", "pets")
+    assert (refused.code, refused.error) == (2, "study 'pets' is of folder:pets, not of digits")
+    assert "new trials are added" not in refused.err
+
+
 def test_a_plan_of_another_folder_of_one_name_is_refused_as_its_run(cli, search, tmp_path):
     fill(tmp_path / "a" / "pets", "cat dog")
     fill(tmp_path / "b" / "pets", "dog wolf", first=500)
@@ -101,7 +109,7 @@ def test_a_folder_by_another_path_is_the_same_folder(search, tmp_path, how):
     fill(tmp_path / "pets", first=100, count=2)
     found = search(f"folder:{path[how]}")
     assert found.code == 0, found.err
-    assert "the images differ from those of the 1 trials" in found.err
+    assert "the images differ from those of the 1 trial that" in found.err
 
 
 @pytest.mark.parametrize("name", ["pets", "animals"])
