@@ -13,6 +13,7 @@ import torch
 from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable
 from gridsearch.training.lanes.compile.reference import PassResult, Reference
+from gridsearch.training.lanes.compile.tensor_distance import distance, is_close, largest, rms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -167,7 +168,8 @@ def check_same(
         x_BCHW: a few images.
         precision: how both compute.
         more: gives the images of a step.  A deep network with batch norm over a few values makes rounding large: where
-            both differ, they are compared once more by these, and with what last digits of images and weights change.
+            both differ, they are compared once more by these, and, if they differ again, with what last digits of
+            images and weights change.
 
     Raises:
         Undecided: these change so much that nothing can be said.
@@ -192,7 +194,11 @@ def check_same(
             raise
         images = more()
         pairs = compare(images)
-        if not precision.rounds:
+        if precision.rounds:
+            return
+        try:
+            _compare(pairs, limit)
+        except Disagrees:
             drawing = torch.Generator().manual_seed(0)
             nudged = [_computed(theirs, storage, images, precision, drawing) for _ in range(_NUDGES)]
             _compare_nudged(pairs, nudged, limit)
@@ -323,11 +329,10 @@ def _compare(kinds: Pairs, limit: float) -> None:
         Disagrees: ours is farther.
     """
     for pairs in kinds:
-        largest = [_largest(theirs) for _, theirs in pairs]
-        least = _NOISE * max(largest, default=0.0)
-        for (ours, theirs), own in zip(pairs, largest, strict=True):
-            ours, theirs = ours.detach().double(), theirs.detach().double()  # noqa: PLW2901
-            if not torch.allclose(ours, theirs, rtol=limit, atol=limit * (own + least), equal_nan=True):
+        sizes = [largest(theirs) for _, theirs in pairs]
+        least = _NOISE * max(sizes, default=0.0)
+        for (ours, theirs), own in zip(pairs, sizes, strict=True):
+            if not is_close(ours, theirs, rtol=limit, atol=limit * (own + least)):
                 raise Disagrees("its K-lane form does not agree with the model itself")
 
 
@@ -344,12 +349,13 @@ def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limit: float) -> None
         Disagrees: ours is farther.
     """
     for number, pairs in enumerate(kinds):
-        values = [theirs.detach().double().nan_to_num() for _, theirs in pairs]
-        least = _NOISE * max((_rms(value) for value in values), default=0.0)
-        sizes = [_rms(value) + least for value in values]
+        values = [theirs for _, theirs in pairs]
+        own = [rms(value) for value in values]
+        least = _NOISE * max(own, default=0.0)
+        sizes = [size + least for size in own]
         others = zip(*(each[number] for each in nudged), strict=True)
         spreads = [  # as shares of the sizes
-            max(_distance(other, value) for other in same) / size if size else 0.0
+            max(distance(other, value) for other in same) / size if size else 0.0
             for value, size, same in zip(values, sizes, others, strict=False)
         ]
         if any(spread > _UNSTABLE for spread in spreads):
@@ -357,7 +363,7 @@ def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limit: float) -> None
         for (ours, _), value, size, spread in zip(
             pairs, values, sizes, itertools.cycle(spreads), strict=False
         ):
-            if not _distance(ours, value) <= (_ROUNDING * spread + limit) * size:
+            if not distance(ours, value) <= (_ROUNDING * spread + limit) * size:
                 raise Disagrees("its K-lane form does not agree with the model itself")
 
 
@@ -372,21 +378,9 @@ def _compare_rounding(kinds: Pairs, exact: Kinds) -> None:
         Disagrees: ours is much farther.
     """
     for pairs, tensors in zip(kinds, exact, strict=True):
-        values = [tensor.detach().double().nan_to_num() for tensor in tensors]
-        least = _NOISE * max((_rms(value) for value in values), default=0.0)
-        for (ours, theirs), value in zip(pairs, values, strict=True):
-            allowed = _ROUNDING * _distance(theirs, value) + _ROUNDED * (_rms(value) + least)
-            if not _distance(ours, value) <= allowed:
+        sizes = [rms(tensor) for tensor in tensors]
+        least = _NOISE * max(sizes, default=0.0)
+        for (ours, theirs), value, size in zip(pairs, tensors, sizes, strict=True):
+            allowed = _ROUNDING * distance(theirs, value) + _ROUNDED * (size + least)
+            if not distance(ours, value) <= allowed:
                 raise Disagrees("its K-lane form in bfloat16 does not agree with the model itself")
-
-
-def _largest(values: torch.Tensor) -> float:
-    return float(values.detach().double().nan_to_num(0, 0, 0).abs().max()) if values.numel() else 0.0
-
-
-def _distance(rounded: torch.Tensor, value: torch.Tensor) -> float:
-    return _rms(rounded.detach().double().nan_to_num() - value)
-
-
-def _rms(value: torch.Tensor) -> float:
-    return float(value.square().mean().sqrt()) if value.numel() else 0.0
