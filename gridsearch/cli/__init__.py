@@ -11,6 +11,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from gridsearch.cli import standard_streams
+from gridsearch.cli.ending_signals import exit_code, interrupting
 from gridsearch.cli.parser import build_parser
 from gridsearch.errors import (
     RAISED,
@@ -61,18 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if here and "" not in sys.path and here not in sys.path:
         # `module:Name` means the user's folder too, as it does with `python -m gridsearch`.
         sys.path.append(here)
-    with standard_streams.harmless():
+    with standard_streams.harmless() as output, interrupting():
         if not here:  # neither paths nor the workers' imports would mean anything
             return _expected(UsageError("the working directory is gone", hint="cd to a folder that is there"))
-        return _run(words, verbose=verbose, own_process=argv is None)
+        return _run(words, output, verbose=verbose, own_process=argv is None)
 
 
-def _run(words: Sequence[str], *, verbose: bool, own_process: bool) -> int:
+def _run(words: Sequence[str], output: standard_streams.Harmless, *, verbose: bool, own_process: bool) -> int:
     """Run one command; every error becomes a line and an exit code."""
     try:
         try:
             arguments = build_parser().parse_args(words)
         except SystemExit as stop:  # argparse, after --help and --version
+            output.require_written()
             return int(stop.code or 0)
         from gridsearch.cli import commands
 
@@ -82,9 +84,9 @@ def _run(words: Sequence[str], *, verbose: bool, own_process: bool) -> int:
         if verbose:
             traceback.print_exc()
         return _expected(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _complain("interrupted", None)
-        return 130
+        return exit_code(interrupt)
     except RAISED as error:  # the last place where an error can become one line
         if verbose:
             traceback.print_exc()

@@ -43,6 +43,7 @@ class Lasting:
     def __init__(self, raw: TextIO | None) -> None:
         self.raw: IO[str] = Path(os.devnull).open("w", encoding="utf-8") if raw is None else raw  # noqa: SIM115 - the process's
         self.left = raw is None
+        self.failed: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
@@ -70,12 +71,23 @@ class Lasting:
         else:
             return text
 
+    def require_written(self) -> None:
+        """Flush, and raise what an earlier write has raised: argparse passes over that.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        self.flush()
+        if self.failed is not None:
+            raise self.failed
+
     @contextlib.contextmanager
     def _reader(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             if error.errno not in _READER_GONE:
+                self.failed = error
                 raise
             self.left = True
             let_go(self.raw)
@@ -129,11 +141,12 @@ def reader_left() -> bool:
 
 
 @contextlib.contextmanager
-def harmless() -> Iterator[None]:
-    """Let everything that the block prints pass through `Harmless` streams."""
+def harmless() -> Iterator[Harmless]:
+    """Let everything that the block prints pass through `Harmless` streams; give that of the standard output."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Harmless(before[0]), Harmless(before[1])
+    output = Harmless(before[0])
+    sys.stdout, sys.stderr = output, Harmless(before[1])
     try:
-        yield
+        yield output
     finally:
         sys.stdout, sys.stderr = before

@@ -266,7 +266,9 @@ def test_an_expected_error_shows_its_traceback_only_with_v(cli):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
-@pytest.mark.parametrize("words", [("models", "list"), ("data", "list", "--json")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("models", "list"), ("data", "list", "--json"), ("--version",)], ids=" ".join
+)
 def test_an_output_that_has_no_room_is_told(words):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from gridsearch import display
 from gridsearch.cli import standard_streams
 from gridsearch.cli.commands.queries import columns
+from gridsearch.cli.ending_signals import exit_code
 from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.reporting.words.text import metric_name, show_replicate
 from gridsearch.service.prepare.options import Places
@@ -55,21 +54,20 @@ def _watch(places: Places, arguments: argparse.Namespace) -> int:
     """Show the status, again and again, until nothing waits or runs; the last of it stays on the terminal."""
     from rich.live import Live
 
-    with (
-        Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live,
-        contextlib.suppress(KeyboardInterrupt),  # the way to leave, and no error
-    ):
-        idle = 0
-        while True:
-            found = studies.status(places, arguments.study)
-            live.update(_status_view(found, studies.idle_runners(places)), refresh=True)
-            idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
-            ended = found and not any(s.open for s in found)
-            # Not at the first idle check: a run that has just begun has claimed nothing yet.
-            if ended or idle >= _IDLE_CHECKS or standard_streams.reader_left():
-                return 0
-            time.sleep(_WATCH_SECONDS)
-    return 128 + signal.SIGINT
+    idle = 0
+    with Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live:
+        try:
+            while True:
+                found = studies.status(places, arguments.study)
+                live.update(_status_view(found, studies.idle_runners(places)), refresh=True)
+                idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
+                ended = found and not any(s.open for s in found)
+                # Not at the first idle check: a run that has just begun has claimed nothing yet.
+                if ended or idle >= _IDLE_CHECKS or standard_streams.reader_left():
+                    return 0
+                time.sleep(_WATCH_SECONDS)
+        except KeyboardInterrupt as interrupt:  # the way to leave, and no error
+            return exit_code(interrupt)
 
 
 def _status_view(found: list[StudyStatus], idle: Sequence[IdleRunner]) -> RenderableType:

@@ -1,0 +1,62 @@
+"""SIGTERM and SIGHUP end any command in one line, with its exit code, and nothing half done is left."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from gridsearch.cli.ending_signals import interrupting
+from gridsearch.service.queries import studies
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_shell():
+    """Whatever the test runner itself was started with."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS[1:]}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("words", [("status",), ("status", "--watch"), ("study", "list"), ("report",)])
+def test_a_signal_ends_a_command_in_a_line_with_its_exit_code(cli, monkeypatch, number, words):
+    cleared = []
+
+    def interrupted(*_, **__):
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleared.append(True)
+
+    for name in ("status", "summaries", "only"):
+        monkeypatch.setattr(studies, name, interrupted)
+    result = cli(*words)
+    assert result.code == 128 + number
+    assert cleared
+    assert result.err in ("gridsearch: error: interrupted\n", "")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interrupting():
+        signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+def test_outside_of_the_main_thread_signals_stay_as_they_are():
+    found = []
+
+    def look():
+        with interrupting():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.SIG_DFL]
