@@ -142,6 +142,18 @@ class EngineUnreachable(GridsearchError):
     exit_code = 75
 
 
+class Ended(KeyboardInterrupt):
+    """A signal ends a command, as Ctrl-C does.
+
+    Args:
+        signum: its number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
 RAISED: Final = (Exception, SystemExit)
 """What a user's code may raise that ends what it was called for and nothing else: a call of `sys.exit` too."""
 

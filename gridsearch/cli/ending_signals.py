@@ -10,23 +10,13 @@ import signal
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
+from gridsearch.errors import Ended
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-
-class Ended(KeyboardInterrupt):
-    """A signal asks the command to end.
-
-    Args:
-        signum: its number.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__()
-        self.signum = signum
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:

@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gridsearch.errors import Ended
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -28,7 +30,7 @@ class Interruption:
         if self.signum is None:
             self.signum = signum
         elif signum != _HANGUP:  # which the shell and the kernel both send
-            raise KeyboardInterrupt
+            raise Ended(self.signum)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from gridsearch.errors import Ended
 from gridsearch.service.run.interruption import listening
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,8 +31,9 @@ def test_the_first_signal_asks_for_an_end_and_a_second_ends_at_once(number):
         assert not interrupted
         signal.raise_signal(number)
         assert interrupted.signum == number
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Ended) as ended:
             signal.raise_signal(signal.SIGINT)
+    assert ended.value.signum == number
     assert [signal.getsignal(each) for each in NUMBERS] == before
 
 
