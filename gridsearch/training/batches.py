@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
@@ -43,3 +45,16 @@ def batch_plan(images: int, batch: int, *, drop_last: bool, drop_single: bool) -
     if rest and (drop_last or (rest == 1 and drop_single)):
         images -= rest
     return BatchPlan(batch=batch, images=images, steps=-(-images // batch))
+
+
+def for_evaluation(order_N: torch.Tensor, at_a_time: int) -> list[torch.Tensor]:
+    """Cut images into parts to evaluate, none of one image where there are more.
+
+    How many go at a time is this program's choice, and a model whose `squeeze()` takes a batch of one away runs on all
+    other batches.
+    """
+    at_a_time = max(2, at_a_time)
+    parts = list(torch.split(order_N, at_a_time))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [order_N[-at_a_time - 1 :]]
+    return parts

@@ -10,7 +10,7 @@ import torch
 
 from gridsearch.errors import GridsearchError, cut, said, valid_text
 from gridsearch.records import TrialFailed
-from gridsearch.training.model_setup import ModelRefused
+from gridsearch.training.model_outputs import ModelRefused
 
 if TYPE_CHECKING:
     from types import TracebackType

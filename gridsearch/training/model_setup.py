@@ -15,8 +15,9 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from gridsearch.errors import RAISED
+from gridsearch.errors import RAISED, said
 from gridsearch.training import seeds
+from gridsearch.training.batches import BatchPlan, batch_plan
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.module_state import (
     HOOKS,
@@ -25,6 +26,12 @@ from gridsearch.training.lanes.compile.module_state import (
     is_torchs,
     plain_state,
     why_alone,
+)
+from gridsearch.training.model_outputs import (
+    ModelRefused,
+    check_logits,
+    give_logits_alone,
+    gives_object_with_logits,
 )
 
 if TYPE_CHECKING:
@@ -41,10 +48,6 @@ _BUILT: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictio
 
 _SAME = 1e-2
 """How far logits may be apart in two layouts of memory, as a share of the largest: a mistake is of the order of 1."""
-
-
-class ModelRefused(ValueError):
-    """A model cannot be trained as an image classifier; the message is one line."""
 
 
 def has_dropout(model: nn.Module) -> bool:
@@ -70,6 +73,13 @@ def set_dropout(model: nn.Module, rate: float) -> None:
             module.p = rate
 
 
+def batches_of(model: nn.Module, settings: ImageSettings, data: ResidentData) -> BatchPlan:
+    """Return the batches of each of a trial's epochs."""
+    return batch_plan(
+        data.epoch_images, settings.batch, drop_last=settings.drop_last, drop_single=has_batch_norm(model)
+    )
+
+
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters; a tied one counts once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -93,10 +103,16 @@ def build_network(
     """
     network = _make(settings, seed, data, build, precision)
     lazy = any(is_lazy(p) for p in network.parameters())
-    marks = None if lazy else _Marks(network)
-    _try(network, sample(data, settings.norm, precision, torch.contiguous_format), data, precision)
+    marks, kind = None if lazy else _Marks(network), type(network)
+    x_BCHW = sample(data, settings.norm, precision, torch.contiguous_format)
+    _try(network, x_BCHW, data, precision)
+    if 1 in batches_of(network, settings, data).sizes:
+        _try_single(network, x_BCHW[:1], data, precision, settings)
     if marks is not None and marks.changed():
+        gives_object = type(network) is not kind
         network = _make(settings, seed, data, build, precision)  # one that was never called
+        if gives_object:
+            give_logits_alone(network)
     if not any(p.requires_grad for p in network.parameters()):
         raise ModelRefused(f"{settings.model} has no parameters to train")
     return network
@@ -214,33 +230,35 @@ def _try(model: nn.Module, x_BCHW: torch.Tensor, data: ResidentData, precision: 
     """Run a model once in evaluation mode, which also shapes lazy layers, and return the logits, looked at."""
     model.eval()
     with torch.no_grad(), precision.forward():
-        logits_BY: torch.Tensor = model(x_BCHW)
-        check_logits(logits_BY, len(x_BCHW), data.num_classes)
+        found: Any = model(x_BCHW)
+        if gives_object_with_logits(found):
+            give_logits_alone(model)
+            found = model(x_BCHW)
+        check_logits(found, len(x_BCHW), data.num_classes)
     model.train()
+    logits_BY: torch.Tensor = found
     return logits_BY
 
 
-def check_logits(logits: object, batch: int, classes: int, *, training: bool = False) -> None:
-    """Refuse what is not a floating tensor [batch, classes].
+def _try_single(
+    model: nn.Module, x_1CHW: torch.Tensor, data: ResidentData, precision: Precision, settings: ImageSettings
+) -> None:
+    """Run a model on one image, since a batch of its trial will have no more.
 
-    Args:
-        logits: what a model gave.
-        batch: of so many images.
-        classes: of the dataset.
-        training: the model's mode; some give more in training, such as auxiliary logits.
+    Each form of a network would do something of its own there: a graph that was traced with two images may go on
+    where the model itself fails.
 
     Raises:
-        ModelRefused: with what it is.
+        ModelRefused: it has run on two images, and does not on one.
     """
-    gives = "the model gives in training" if training else "the model gives"
-    if not isinstance(logits, torch.Tensor):
-        raise ModelRefused(f"{gives} a {type(logits).__name__}, not a tensor of logits [B, {classes}]")
-    if tuple(logits.shape) != (batch, classes):
-        raise ModelRefused(
-            f"{gives} {list(logits.shape)} for {batch} images; logits [{batch}, {classes}] are wanted"
-        )
-    if not logits.is_floating_point():
-        raise ModelRefused(f"{gives} {logits.dtype} values; floating-point logits are wanted")
+    try:
+        _try(model, x_1CHW, data, precision)
+    except RAISED as error:  # a user's model may raise anything
+        line = " ".join(said(error).split())
+        if not isinstance(error, ModelRefused):
+            line = f"the model cannot take a batch of one image: {line}"
+        last = f"the last batch of an epoch of {data.epoch_images} images has no more (drop_last=true leaves it away)"
+        raise ModelRefused(f"{line}; {'batch=1' if settings.batch == 1 else last}") from error
 
 
 def lay_out(

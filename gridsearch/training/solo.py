@@ -15,20 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from gridsearch.training import augment, mixing, seeds
-from gridsearch.training.batches import batch_plan
+from gridsearch.training.batches import for_evaluation
 from gridsearch.training.clipping import clip_gradients
 from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_optimizer import LaneOptimizer
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation, LoneLane
-from gridsearch.training.model_setup import (
-    build_network,
-    check_logits,
-    count_parameters,
-    has_batch_norm,
-    lay_out,
-)
+from gridsearch.training.model_outputs import check_logits
+from gridsearch.training.model_setup import batches_of, build_network, count_parameters, lay_out
 from gridsearch.training.own_code import OwnCode, OwnOptimizer
 from gridsearch.training.schedules import Schedule
 from gridsearch.training.weight_average import WeightAverage
@@ -114,12 +109,7 @@ class SoloProgram:
             else OwnOptimizer(own.optimizer, settings, trained, seed=seed)
         )
         self._average = WeightAverage(settings.ema, self.model) if settings.ema else None
-        self.plan = batch_plan(
-            data.epoch_images,
-            settings.batch,
-            drop_last=settings.drop_last,
-            drop_single=has_batch_norm(self.model),
-        )
+        self.plan = batches_of(self.model, settings, data)
         self._schedule = Schedule.of(
             settings.schedule, epochs=settings.epochs, steps_per_epoch=self.plan.steps, warmup=settings.warmup
         )
@@ -253,7 +243,7 @@ class SoloProgram:
         self.model.eval()
         parts = []
         with torch.no_grad(), self._evaluated():
-            for chosen_B in torch.split(data.val, self.evaluation_batch):
+            for chosen_B in for_evaluation(data.val, self.evaluation_batch):
                 check_stop()
                 with self._precision.forward():
                     logits_BY = self.model(self._make(chosen_B))

@@ -90,15 +90,33 @@ def test_a_model_that_raises_fails_its_lane_alone_with_its_own_traceback(train, 
     ("build", "message"),
     [
         (lambda *_: {"layers": 3}, "net gives a dict, not a torch.nn.Module"),
-        (lambda *_: nn.Flatten(), "the model gives [2, 64] for 2 images; logits [2, 3] are wanted"),
+        (
+            lambda *_: nn.Flatten(),
+            (
+                "the model gives [2, 64] for 2 images; logits [2, 3] are wanted; "
+                "its constructor gets num_classes=3 where it takes that"
+            ),
+        ),
         (
             lambda *_: nn.Conv2d(1, 3, 3),
             "the model gives [2, 3, 6, 6] for 2 images; logits [2, 3] are wanted",
         ),
-        (lambda *_: TupleNet(), "the model gives a tuple, not a tensor of logits [B, 3]"),
+        (
+            lambda *_: TupleNet(),
+            (
+                "the model gives a tuple, not a tensor of logits [B, 3]; name a class of yours with "
+                "`def forward(self, x): y = super().forward(x); return y[0]`"
+            ),
+        ),
         (lambda *_: WholeNet(), "the model gives torch.int64 values; floating-point logits are wanted"),
         (lambda *_: FixedNet(), "net has no parameters to train"),
-        (lambda *_: AuxiliaryNet(), "the model gives in training a tuple, not a tensor of logits [B, 3]"),
+        (
+            lambda *_: AuxiliaryNet(),
+            (
+                "the model gives in training a tuple, not a tensor of logits [B, 3]; name a class of yours with "
+                "`def forward(self, x): y = super().forward(x); return y[0] if self.training else y`"
+            ),
+        ),
     ],
     ids=["not a module", "wrong width", "a map", "a tuple", "whole numbers", "nothing to train", "auxiliary"],
 )

@@ -14,7 +14,8 @@ from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
-from gridsearch.training.model_setup import build_network, check_logits, sample
+from gridsearch.training.model_outputs import check_logits
+from gridsearch.training.model_setup import build_network, sample
 from gridsearch.training.own_code import without_own_code
 from gridsearch.training.precision import Precision
 

@@ -23,7 +23,7 @@ from gridsearch.training.lanes.compile.module_state import (
     why_alone,
 )
 from gridsearch.training.lanes.compile.source_checks import Watch
-from gridsearch.training.model_setup import check_logits
+from gridsearch.training.model_outputs import check_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.training.batches import for_evaluation
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lanes.runtime.inputs import PackInputs
 from gridsearch.training.lanes.runtime.losses import PackLosses
@@ -127,7 +128,7 @@ class PackPasses:
         padded = [torch.cat([own_N, own_N[:1].expand(most - len(own_N))]) for own_N in indices_KN]
         order_NL = torch.stack(padded[:1] if shared else padded, 1)
         parts = []
-        for chosen_BL in torch.split(order_NL, at_a_time):
+        for chosen_BL in for_evaluation(order_NL, at_a_time):
             check_stop()
             if shared:
                 x, form = self.inputs.shared(chosen_BL[:, 0])

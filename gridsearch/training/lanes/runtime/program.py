@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from gridsearch.training import mixing, seeds
-from gridsearch.training.batches import batch_plan
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.compile.agreement import AGREEMENT
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
@@ -32,7 +31,7 @@ from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.passes import PackPasses
 from gridsearch.training.lanes.runtime.plan_choice import plan_steps
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
-from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
+from gridsearch.training.model_setup import batches_of, pays_channels_last
 from gridsearch.training.own_code import OwnCode
 from gridsearch.training.solo import evaluation_batch
 
@@ -106,12 +105,7 @@ class PackProgram:
             compiles=not self._counted,
             host_streams=not self._counted,
         )
-        self.plan = batch_plan(
-            data.epoch_images,
-            members[0].settings.batch,
-            drop_last=members[0].settings.drop_last,
-            drop_single=has_batch_norm(models[0]),
-        )
+        self.plan = batches_of(models[0], members[0].settings, data)
         if self.network.method == "vmap":
             check_sizes(models[0], self.storage.names, map(first_images, self.plan.sizes), precision)
         self._epochs = MemberEpochs(data, self.plan, precision.weights, own.augment)
