@@ -15,7 +15,8 @@ from .kernels import (
 from .lanes.compile.method import method_of as method_of, try_out as try_out
 from .loop import train_pack as train_pack
 from .model_setup import has_dropout as has_dropout
-from .own_code import check_augment as check_augment, check_optimizer as check_optimizer
+from .own_code import check_augment as check_augment
+from .own_optimizer import check_optimizer as check_optimizer
 from .probe import ProbeResult as ProbeResult
 from .resident_data import ResidentCache as ResidentCache, ResidentData as ResidentData
 from .splits import Split as Split, split as split

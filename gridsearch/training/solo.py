@@ -24,7 +24,8 @@ from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation, LoneLane
 from gridsearch.training.model_outputs import check_logits
 from gridsearch.training.model_setup import batches_of, build_network, count_parameters, lay_out
-from gridsearch.training.own_code import OwnCode, OwnOptimizer
+from gridsearch.training.own_code import OwnCode
+from gridsearch.training.own_optimizer import OwnOptimizer
 from gridsearch.training.schedules import Schedule
 from gridsearch.training.weight_average import WeightAverage
 

@@ -1,6 +1,6 @@
 """A user's own optimizer in a pack: one for each lane, and one after the other takes its step.
 
-Stands in the place of `PackOptimizer`; each lane has what it has alone (`own_code.OwnOptimizer`), over its row of the
+Stands in the place of `PackOptimizer`; each lane has what it has alone (`own_optimizer`), over its row of the
 storage.
 
 Shapes: K lanes, P elements of a lane's trained parameters, M coefficients of a step.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridsearch.training.clipping import clip_gradients
-from gridsearch.training.own_code import OwnOptimizer
+from gridsearch.training.own_optimizer import OwnOptimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,7 +15,8 @@ from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
-from gridsearch.training.own_code import OwnCode, OwnOptimizer, check_augment, check_optimizer
+from gridsearch.training.own_code import OwnCode, check_augment
+from gridsearch.training.own_optimizer import OwnOptimizer, check_optimizer
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.seeds import stream
