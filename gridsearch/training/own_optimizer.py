@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gridsearch.errors import RAISED, UsageError
+from gridsearch.errors import RAISED, UsageError, said
 from gridsearch.training import seeds
 from gridsearch.training.own_code import CodeRefused, arguments, line_of, parameters_of
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from gridsearch.records import ImageSettings
 
 _OWN, _TRAINED = "own", "trained"
+_TABLES = "state", "param_groups", "defaults"
 
 
 class OwnOptimizer:
     """A user's optimizer of one lane, in the form of `LaneOptimizer`.
 
     Its state is what torch says it is: `state` and `param_groups`; besides, its other attributes that are numbers,
-    texts or tensors.
+    texts, tensors or parameters, and optimizers that it wraps, likewise.
 
     Args:
         make: the class.
@@ -63,7 +64,6 @@ class OwnOptimizer:
             raise CodeRefused(
                 f"optimizer {self._name} gives a {type(self._own).__name__}, no torch.optim.Optimizer"
             )
-        self._attributes = {n for n in vars(self._own) if n not in ("state", "param_groups", "defaults")}
         moves = settings.schedule != "constant" or settings.warmup > 0
         self._rates = [group.get("lr") if moves else None for group in self._own.param_groups]
 
@@ -73,14 +73,20 @@ class OwnOptimizer:
         self._own.param_groups[0]["params"].extend(parameters)
 
     def move(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Train these parameters in the place of the present ones, which are the same elsewhere."""
-        new = {id(old): own for old, own in zip(self.parameters, parameters, strict=True)}
-        for group in self._own.param_groups:
-            group["params"] = [new[id(p)] for p in group["params"]]
-        for old in self.parameters:
-            if old in self._own.state:
-                self._own.state[new[id(old)]] = self._own.state.pop(old)
-        self.parameters = list(parameters)
+        """Train what these parameters hold, the same numbers elsewhere, by the objects that its code may refer to."""
+        for own, new in zip(self.parameters, parameters, strict=True):
+            own.data = new.data
+
+    @property
+    def keeps(self) -> str:
+        """What it has that no checkpoint holds, so that it cannot go on from one; "" for nothing."""
+        found = (
+            f"{name}, a {kind}"
+            for each in _wrapped(self._own)
+            for name, value in _attributes(each).items()
+            if not isinstance(value, torch.optim.Optimizer) and (kind := _not_plain(value))
+        )
+        return next(found, "")
 
     def step(self) -> None:
         """Move the parameters by their gradients.
@@ -100,28 +106,19 @@ class OwnOptimizer:
             seeds.reseed_others(stream)
             self._own.step()
         self._steps += 1
-        if self._steps == 1 and (
-            kept := _not_plain({str(n): s for n, s in enumerate(self._own.state.values())})
-        ):
+        states = [s for each in _wrapped(self._own) for s in each.state.values()] if self._steps == 1 else []
+        if kept := _not_plain(states):
             raise CodeRefused(
                 f"optimizer {self._name} keeps a {kept} in its state, and a checkpoint holds numbers and tensors alone"
             )
 
     def state_dict(self, names: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
         """Return a copy of its state: its tensors by number, all else as JSON, and the names of what it trains."""
-        own = self._own
-        named = {id(p): name for p, name in zip(self.parameters, names, strict=True)}
-        others = {n: v for n, v in vars(own).items() if n in self._attributes and not _not_plain(v)}
-        content = {
-            "steps": self._steps,
-            "state": {named[id(p)]: dict(state) for p, state in own.state.items()},
-            "groups": [
-                {k: v for k, v in g.items() if k != "params" and not _not_plain(v)} for g in own.param_groups
-            ],
-            "attributes": others,
-        }
+        own, *wrapped = _wrapped(self._own)
         tensors: dict[str, torch.Tensor] = {}
-        text = json.dumps(_taken_apart(content, tensors)).encode()
+        places = {id(p): name for p, name in zip(self.parameters, names, strict=True)}
+        content = {"steps": self._steps, **_content(own), "wrapped": [_content(each) for each in wrapped]}
+        text = json.dumps(_taken_apart(content, tensors, places)).encode()
         tensors[""] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         return {_OWN: tensors, _TRAINED: {name: torch.empty(0) for name in names}}
 
@@ -130,16 +127,46 @@ class OwnOptimizer:
         if _OWN not in state:
             return
         text = state[_OWN][""].cpu().numpy().tobytes()
-        found = _together(json.loads(text), state[_OWN])
-        own = self._own
+        places = dict(zip(names, self.parameters, strict=True))
+        found = _together(json.loads(text), state[_OWN], places)
         self._steps = found["steps"]
-        for parameter, name in zip(self.parameters, names, strict=True):
-            if name in found["state"]:
-                own.state[parameter] = {k: _placed(v, parameter) for k, v in found["state"][name].items()}
-        for group, kept in zip(own.param_groups, found["groups"], strict=True):
-            group.update(kept)
-        for name, value in found["attributes"].items():
-            setattr(own, name, value)
+        for own, content in zip(_wrapped(self._own), [found, *found.get("wrapped", ())], strict=True):
+            own.state.clear()
+            for key, kept in content["state"].items():
+                parameter = places.get(key, key) if isinstance(key, str) else key
+                own.state[parameter] = _placed(kept, parameter)
+            for group, kept in zip(own.param_groups, content["groups"], strict=True):
+                group.update(kept)
+            for name, value in content["attributes"].items():
+                setattr(own, name, value)
+
+
+def _wrapped(optimizer: Any) -> list[Any]:
+    """Return an optimizer with those that it wraps, at any depth, in the order of its attributes."""
+    found = [optimizer]
+    for each in found:  # grows
+        inner = (v for v in vars(each).values() if isinstance(v, torch.optim.Optimizer))
+        found += [v for v in inner if not any(v is known for known in found)]
+    return found
+
+
+def _attributes(optimizer: Any) -> dict[str, Any]:
+    """Return an optimizer's attributes beside what torch says is its state, or that of one that it wraps."""
+    tables = [vars(each).get(name) for each in _wrapped(optimizer) for name in _TABLES]
+    tables = [table for table in tables if table is not None]
+    return {name: v for name, v in vars(optimizer).items() if not any(v is table for table in tables)}
+
+
+def _content(optimizer: Any) -> dict[str, Any]:
+    """Return what a checkpoint holds of an optimizer."""
+    return {
+        "state": dict(optimizer.state),
+        "groups": [
+            {k: v for k, v in group.items() if k != "params" and not _not_plain(v)}
+            for group in optimizer.param_groups
+        ],
+        "attributes": {n: v for n, v in _attributes(optimizer).items() if not _not_plain(v)},
+    }
 
 
 def _derived(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,23 +182,38 @@ def _derived(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
-    """Make an optimizer of one number, to see whether it takes a recipe's arguments.
+    """Make an optimizer of a few numbers and let it move them twice, to see whether it can train as it is called here.
 
     Raises:
-        UsageError: it does not, or it cannot train here.
+        UsageError: it does not take a recipe's arguments, or raises, or computes the loss several times a step.
     """
+    name = f"optimizer {settings.optimizer!r}"
+    several = f"{name} computes the loss several times a step (closure), which no trial does"
+    did = "made"
     try:
         with seeds.isolated(torch.device("cpu")):
-            made = OwnOptimizer(make, settings, [torch.nn.Parameter(torch.zeros(1))], seed=0)
+            parameters = [
+                torch.nn.Parameter(torch.linspace(-1, 1, 4).view(shape)) for shape in ((2, 2), (4,))
+            ]
+            made = OwnOptimizer(make, settings, parameters, seed=0)
+            closure = parameters_of(type(made._own).step).get("closure")
+            if closure is not None and closure.default is closure.empty:
+                raise UsageError(several)
+            if all(hasattr(made._own, each) for each in ("first_step", "second_step")):  # as SAM has
+                raise UsageError(several)
+            did = "used"
+            for _ in range(2):
+                for parameter in parameters:
+                    parameter.grad = torch.ones_like(parameter)
+                made.step()
+    except UsageError:
+        raise
     except CodeRefused as error:
         raise UsageError(str(error)) from None
     except RAISED as error:
-        raise UsageError(f"optimizer {settings.optimizer!r} cannot be made: {line_of(error)}") from error
-    closure = parameters_of(type(made._own).step).get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise UsageError(
-            f"optimizer {settings.optimizer!r} computes the loss several times a step (closure), which no trial does"
-        )
+        if did == "used" and "closure" in said(error):
+            raise UsageError(several) from error
+        raise UsageError(f"{name} cannot be {did}: {line_of(error)}") from error
 
 
 def _not_plain(value: object) -> str:
@@ -185,33 +227,49 @@ def _not_plain(value: object) -> str:
     return type(value).__name__
 
 
-def _taken_apart(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """Return plain values as JSON has them; a copy of each tensor among them is added to the others, under a number."""
+def _taken_apart(value: Any, tensors: dict[str, torch.Tensor], places: Mapping[int, str]) -> Any:
+    """Return plain values as JSON has them.
+
+    Args:
+        value: to take apart.
+        tensors: a copy of each tensor is added to these, under a number.
+        places: names of the parameters that are trained, by id; they are referred to, not copied.
+    """
     if isinstance(value, torch.Tensor):
+        if id(value) in places:
+            return {"parameter": places[id(value)]}
         number = str(len(tensors))
         tensors[number] = value.detach().clone().contiguous()
         return {"tensor": number}
     if isinstance(value, Mapping):
-        return {"dict": [[_taken_apart(part, tensors) for part in pair] for pair in value.items()]}
+        return {"dict": [[_taken_apart(part, tensors, places) for part in pair] for pair in value.items()]}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_taken_apart(part, tensors) for part in value]}
+        return {kind: [_taken_apart(part, tensors, places) for part in value]}
     return value
 
 
-def _together(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Return what `_taken_apart` took apart, with copies of the tensors."""
+def _together(
+    value: Any, tensors: Mapping[str, torch.Tensor], places: Mapping[str, torch.nn.Parameter]
+) -> Any:
+    """Return what `_taken_apart` took apart, with copies of the tensors and the parameters of these names."""
     if not isinstance(value, dict):
         return value
     ((kind, parts),) = value.items()
     if kind == "tensor":
         return tensors[parts].clone()
+    if kind == "parameter":
+        return places[parts]
     if kind == "dict":
-        return {_together(k, tensors): _together(v, tensors) for k, v in parts}
-    found = [_together(part, tensors) for part in parts]
+        return {_together(k, tensors, places): _together(v, tensors, places) for k, v in parts}
+    found = [_together(part, tensors, places) for part in parts]
     return tuple(found) if kind == "tuple" else found
 
 
-def _placed(value: Any, parameter: torch.Tensor) -> Any:
-    """Return a loaded part of a parameter's state on its device, but for counters, which torch keeps on the CPU."""
-    return value.to(parameter.device) if isinstance(value, torch.Tensor) and value.ndim else value
+def _placed(kept: Any, parameter: Any) -> Any:
+    """Return what was loaded of a parameter on its device, but for counters, which torch keeps on the CPU."""
+    if not isinstance(kept, dict) or not isinstance(parameter, torch.Tensor):
+        return kept
+    return {
+        k: v.to(parameter.device) if isinstance(v, torch.Tensor) and v.ndim else v for k, v in kept.items()
+    }

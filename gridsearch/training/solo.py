@@ -131,6 +131,11 @@ class SoloProgram:
         """Trainable parameters; a tied one counts once."""
         return count_parameters(self.model)
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a checkpoint holds all that its optimizer has."""
+        return not isinstance(self._optimizer, OwnOptimizer) or not self._optimizer.keeps
+
     def state_dict(self) -> dict[str, object]:
         """Return the model's state_dict, with `ema` of its average: a copy then."""
         if self._average is None:

@@ -95,7 +95,11 @@ def train_lane(
                 if context.checkpoints.due:
                     saved = program.lane_state()
                     progress.save(saved)
-                    saved.resumable = beside is not None and kept_beside_tensors(program.model) == beside
+                    saved.resumable = (
+                        program.resumable
+                        and beside is not None
+                        and kept_beside_tensors(program.model) == beside
+                    )
                     context.checkpoints.save([(lane, saved)])
                 context.check_leave()
     except (Stopped, StoreError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridsearch.training.clipping import clip_gradients
+from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.own_optimizer import OwnOptimizer
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class LaneByLane:
         members: the lanes.
         storage: has the weights, which are moved in place.
 
+    Raises:
+        NotPackable: they have what cannot be taken from them.
+
     Attributes:
         lr: each lane's learning rate of the next step.
         form: what a step does beside its numbers, which is always the same.
@@ -41,6 +45,8 @@ class LaneByLane:
     def __init__(self, make: Callable[..., Any], members: Sequence[PlannedLane], storage: Storage) -> None:
         self._make, self._storage = make, storage
         self._own = [self._new(slot, member) for slot, member in enumerate(members)]
+        if keeps := next((own.keeps for own in self._own if own.keeps), ""):
+            raise NotPackable(f"its optimizer keeps {keeps}, which no lane can go on with elsewhere")
         self._rates: list[list[float]] = []
         self.lr = [own.lr for own in self._own]
         self.state: list[torch.Tensor] = []

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import UsageError
 from gridsearch.training.lane_progress import LaneState
+from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
@@ -238,6 +239,19 @@ def test_an_augmentation_that_gives_something_else_is_refused_in_one_line(
     assert "my.py:f" in refused.value.message
 
 
+class Sharpness(torch.optim.SGD):
+    """As SAM is published."""
+
+    def first_step(self): ...
+
+    def second_step(self): ...
+
+
+class Closing(torch.optim.SGD):
+    def step(self, closure=None):
+        assert closure is not None, "it requires closure, but none was given"
+
+
 @pytest.mark.parametrize(
     ("options", "make", "told"),
     [
@@ -246,6 +260,13 @@ def test_an_augmentation_that_gives_something_else_is_refused_in_one_line(
         ({"alpha": -1}, torch.optim.RMSprop, "cannot be made: ValueError: Invalid alpha value: -1"),
         ({}, torch.optim.LBFGS, "computes the loss several times a step"),
         ({}, dict, "cannot be made: ValueError"),
+        (
+            {},
+            torch.optim.SparseAdam,
+            "cannot be used: RuntimeError: SparseAdam does not support dense gradients",
+        ),
+        ({}, Sharpness, "computes the loss several times a step"),
+        ({}, lambda params: Closing(params, 0.1), "computes the loss several times a step"),
     ],
 )
 def test_an_optimizer_that_cannot_train_is_refused_in_one_line(make_settings, options, make, told):
@@ -284,3 +305,70 @@ def test_an_optimizer_whose_state_no_checkpoint_can_hold_fails_its_trial(train, 
     settings = make_settings(optimizer="my.py:Keeps")
     run = train(settings, own=lambda _: OwnCode(optimizer=Keeps))
     assert "keeps a set in its state" in run.end().message
+
+
+class Lookahead(torch.optim.Optimizer):
+    """Zhang et al. 2019, around another optimizer, as it is published."""
+
+    def __init__(self, inner, every):
+        self.inner, self.every, self.steps = inner, every, 0
+        self.param_groups, self.defaults, self.state = inner.param_groups, inner.defaults, {}
+
+    def step(self, closure=None):  # noqa: ARG002  (as torch calls it)
+        self.inner.step()
+        self.steps += 1
+        for p in self.param_groups[0]["params"]:
+            slow = self.state.setdefault(p, {"slow": p.detach().clone()})["slow"]
+            if self.steps % self.every == 0:
+                slow.lerp_(p.detach(), 0.5)
+                p.data.copy_(slow)
+
+
+class Referring(torch.optim.Optimizer):
+    """Momentum in a table of its own, over a list of its own."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+        self.mine = [p for group in self.param_groups for p in group["params"]]
+        self.speed = {p: torch.zeros_like(p) for p in self.mine}
+
+    @torch.no_grad()
+    def step(self, closure=None):  # noqa: ARG002  (as torch calls it)
+        for p in self.mine:
+            self.speed[p].mul_(0.9).add_(p.grad)
+            p.sub_(self.param_groups[0]["lr"] * self.speed[p])
+
+
+WRAPPED = {
+    "an optimizer that wraps another": lambda params, lr: Lookahead(torch.optim.Adam(params, lr), 4),
+    "parameters in attributes": Referring,
+}
+
+
+@pytest.mark.parametrize("make", WRAPPED)
+def test_what_an_optimizer_has_beside_its_own_state_goes_on_with_its_lane(bench, make):
+    """In a pack that other lanes leave, and from a checkpoint."""
+    bench.own = OwnCode(optimizer=WRAPPED[make])
+    bench = bench(optimizer="my.py:make", optimizer_options={}, augment="none")
+    stayed = bench.solo(2)
+    straight = [stayed.train_epoch(epoch).loss for epoch in range(1, EPOCHS + 1)]
+    pack, alone = bench.pack(0, 1, 2), bench.solo(2)
+    found = [pack.train_epoch()[2].loss]
+    alone.load_lane_state(pack.lane_state(2))
+    pack.compact([2])
+    found += [pack.train_epoch()[0].loss for _ in range(EPOCHS - 1)]
+    assert found == pytest.approx(straight, rel=1e-9)
+    assert [alone.train_epoch(e).loss for e in (2, 3)] == pytest.approx(straight[1:], rel=1e-9)
+
+
+def test_an_optimizer_with_a_scheduler_inside_trains_alone_and_is_not_resumed(bench):
+    def scheduled(params, lr):
+        made = torch.optim.SGD(params, lr)
+        made.schedule = torch.optim.lr_scheduler.ExponentialLR(made, 0.9)
+        return made
+
+    bench.own = OwnCode(optimizer=scheduled)
+    bench = bench(optimizer="my.py:scheduled", optimizer_options={}, augment="none")
+    with pytest.raises(NotPackable, match="its optimizer keeps step, a function"):
+        bench.pack(0, 1)
+    assert not bench.solo(0).resumable
