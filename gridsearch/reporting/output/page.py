@@ -246,6 +246,16 @@ def live_strip(study: Mapping[str, Any]) -> str:
     return environment().get_template("live.html").render(studies=[study], part=True, token=study["token"])
 
 
+def load_templates() -> None:
+    """Compile the templates of a study's page, which the first page else does.
+
+    Raises:
+        ImportError: what renders them is missing.
+    """
+    for name in ("report.html", "pareto.html", "parts.html", "findings.html", "folds.html"):
+        environment().get_template(name)
+
+
 @functools.cache
 def environment() -> jinja2.Environment:
     """Return what renders our HTML templates: whatever names hold stays text."""

@@ -13,7 +13,7 @@ from gridsearch.reporting.figures.pictures import PIXELS, STEMS
 from gridsearch.reporting.output.answer_data import Asked, answer_data
 from gridsearch.reporting.output.document import as_lines, report_json
 from gridsearch.reporting.output.figure_data import figure_data
-from gridsearch.reporting.output.page import Drawn, Live, render_page
+from gridsearch.reporting.output.page import Drawn, Live, load_templates, render_page
 from gridsearch.reporting.output.plain_tables import ranking_csv, trials_csv
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
 from gridsearch.reporting.output.shown_metrics import shown_metrics
@@ -76,7 +76,7 @@ def preload() -> None:
 
     with garbage.resting(), suppress(ImportError, ArtifactError):
         matplotlib_setup.load()
-        import jinja2  # noqa: F401
+        load_templates()
         from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
 
         from gridsearch.reporting.figures import notebook_figure  # noqa: F401  (brings matplotlib's axes)
