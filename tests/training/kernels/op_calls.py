@@ -173,3 +173,26 @@ def call(
     found.grads = [None if g is None else g.clone() for g in grads]
     arena.check()
     return found
+
+
+def drawn(*shape, dtype=torch.float64):
+    """Random numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
+
+
+def hold_against(op, xs, function, params=(), *, adds=False, near=1e-10):
+    """Compare an operation with a function of torch: results, and gradients of everything."""
+    leaves = [t.clone().requires_grad_() for t in (*xs, *params)]
+    expected = function(*leaves)
+    gradient, before = torch.randn_like(expected), [torch.randn_like(x) for x in xs]
+    own = torch.autograd.grad(expected, leaves, gradient, materialize_grads=True)
+    shape = tuple(expected.shape[1:])
+    found = call(op, xs, shape, params, gy=gradient, before=before if adds else None)
+    pairs = [(found.y, expected), (found.infer, expected)]
+    pairs += [
+        (gx, theirs + start if adds else theirs)
+        for gx, theirs, start in zip(found.gx, own[: len(xs)], before, strict=True)
+    ]
+    for ours, theirs in (*pairs, *zip(found.grads, own[len(xs) :], strict=True)):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=near, atol=near)
+    assert all(not padding.any() for padding in found.padding)

@@ -22,7 +22,7 @@ from gridsearch.training.kernels.stages import (
     Windows,
 )
 from tests.training.compilers import needs_compiler
-from tests.training.kernels.op_calls import call
+from tests.training.kernels.op_calls import call, drawn, hold_against
 
 pytestmark = needs_compiler
 
@@ -30,28 +30,9 @@ DOUBLE = torch.float64
 IMAGES = 19
 
 
-def drawn(*shape, dtype=DOUBLE):
-    """Random numbers."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
-
-
-def hold_against(stage, xs, function, params=(), *, adds=False, near=1e-10):
-    """Compare a stage's operation with a function of torch: results, and gradients of everything."""
-    op = block_ops.cover(stage, tuple(xs[0].shape[1:]), xs[0].dtype)
-    leaves = [t.clone().requires_grad_() for t in (*xs, *params)]
-    expected = function(*leaves)
-    gradient, before = torch.randn_like(expected), [torch.randn_like(x) for x in xs]
-    own = torch.autograd.grad(expected, leaves, gradient, materialize_grads=True)
-    shape = tuple(expected.shape[1:])
-    found = call(op, xs, shape, params, gy=gradient, before=before if adds else None)
-    pairs = [(found.y, expected), (found.infer, expected)]
-    pairs += [
-        (gx, theirs + start if adds else theirs)
-        for gx, theirs, start in zip(found.gx, own, before, strict=False)
-    ]
-    for ours, theirs in (*pairs, *zip(found.grads, own[len(xs) :], strict=True)):
-        torch.testing.assert_close(ours, theirs.detach(), rtol=near, atol=near)
-    assert all(not padding.any() for padding in found.padding)
+def hold_stage(stage, xs, function, params=(), **how):
+    """Compare a stage's operation with a function of torch."""
+    hold_against(block_ops.cover(stage, tuple(xs[0].shape[1:]), xs[0].dtype), xs, function, params, **how)
 
 
 CURVES = {
@@ -114,8 +95,8 @@ def test_activations_are_torchs_where_their_pieces_meet_too(curve, dtype):
     if curve == Curve.EXPONENTIAL:
         x = x.clamp(max=20.0)
     for adds in (False, True):
-        hold_against(activation(curve), [x], CURVES[curve], adds=adds, near=near)
-    hold_against(activation(curve), [rows], CURVES[curve], near=near)
+        hold_stage(activation(curve), [x], CURVES[curve], adds=adds, near=near)
+    hold_stage(activation(curve), [rows], CURVES[curve], near=near)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -134,7 +115,7 @@ def test_maps_times_a_number_for_each_channel_are_torchs(adds):
     op = block_ops.cover(Gate(), (5, 3, 2), DOUBLE)
     maps, gate, gradient = drawn(19, 5, 3, 2), drawn(19, 5), drawn(19, 5, 3, 2) + 1
     gated = lambda maps, gate: maps * gate[:, :, None, None]  # noqa: E731
-    hold_against(Gate(), [maps, gate], gated, adds=adds)
+    hold_stage(Gate(), [maps, gate], gated, adds=adds)
     leaf = gate.clone().requires_grad_()
     (own,) = torch.autograd.grad(gated(maps, leaf), leaf, gradient)
     alone = call(op, [maps, gate], (5, 3, 2), gy=gradient, wants=[False, True])
@@ -143,7 +124,7 @@ def test_maps_times_a_number_for_each_channel_are_torchs(adds):
 
 @pytest.mark.parametrize("adds", [False, True])
 def test_products_of_two_values_are_torchs(adds):
-    hold_against(Multiply(), [drawn(IMAGES, 4, 3, 2), drawn(IMAGES, 4, 3, 2) + 1], torch.mul, adds=adds)
+    hold_stage(Multiply(), [drawn(IMAGES, 4, 3, 2), drawn(IMAGES, 4, 3, 2) + 1], torch.mul, adds=adds)
 
 
 def table(*rows):
@@ -161,7 +142,7 @@ def test_numbers_are_chosen_repeated_and_put_side_by_side_as_a_table_says(adds):
         zero = torch.zeros(IMAGES, dtype=DOUBLE)
         return torch.stack([zero if i < 0 else xs[i][:, at] for i, at in places], 1)
 
-    hold_against(stage, xs, arranged, adds=adds)
+    hold_stage(stage, xs, arranged, adds=adds)
 
 
 @pytest.mark.parametrize("adds", [False, True])
@@ -170,7 +151,7 @@ def test_shuffled_channels_are_torchs(adds):
     wanted = torch.arange(channels).view(2, 3).t().flatten()
     rows = [(0, p * channels + int(c)) for p in range(pixels) for c in wanted]
     stage = Arrange((channels, 2, 2), (channels * pixels,), table(*rows))
-    hold_against(stage, [drawn(IMAGES, channels, 2, 2)], lambda x: torch.channel_shuffle(x, 2), adds=adds)
+    hold_stage(stage, [drawn(IMAGES, channels, 2, 2)], lambda x: torch.channel_shuffle(x, 2), adds=adds)
 
 
 def test_a_parameter_is_the_same_for_all_images_and_gets_the_sum_of_their_gradients():
@@ -194,26 +175,26 @@ def test_norms_of_each_image_are_torchs(kept, adds):
         return F.rms_norm(x.permute(0, 2, 3, 1), (6,), *params[:1], eps=1e-3).permute(0, 3, 1, 2)
 
     x = drawn(IMAGES, 6, 3, 5) + 1
-    hold_against(ImageNorm(6, 0, 1e-3), [x], layer, params, adds=adds)
+    hold_stage(ImageNorm(6, 0, 1e-3), [x], layer, params, adds=adds)
     for groups in (1, 2, 6):
         group = lambda x, *params, groups=groups: F.group_norm(x, groups, *params, eps=1e-3)  # noqa: E731
-        hold_against(ImageNorm(6, groups, 1e-3), [x], group, params, adds=adds)
+        hold_stage(ImageNorm(6, groups, 1e-3), [x], group, params, adds=adds)
     if kept != "weight and bias":
-        hold_against(ImageNorm(6, 0, 1e-3, centers=False), [x], root, params, adds=adds)
+        hold_stage(ImageNorm(6, 0, 1e-3, centers=False), [x], root, params, adds=adds)
     features = lambda x, *params: F.layer_norm(x, (6,), *params, eps=1e-3)  # noqa: E731
-    hold_against(ImageNorm(6, 0, 1e-3), [drawn(IMAGES, 6)], features, params, adds=adds)
+    hold_stage(ImageNorm(6, 0, 1e-3), [drawn(IMAGES, 6)], features, params, adds=adds)
 
 
 @pytest.mark.parametrize("adds", [False, True])
 def test_softmax_is_torchs(adds):
     x = drawn(IMAGES, 5, 1, 3)
     x[0, :, 0, 0], x[1, 2, 0, 1] = torch.tensor([900.0, -900.0, 900.0, 0.0, 1.0]), float("-inf")
-    hold_against(Softmax(), [x], lambda x: x.softmax(1), adds=adds)
-    hold_against(Softmax(), [drawn(IMAGES, 4)], lambda x: x.softmax(1), adds=adds)
+    hold_stage(Softmax(), [x], lambda x: x.softmax(1), adds=adds)
+    hold_stage(Softmax(), [drawn(IMAGES, 4)], lambda x: x.softmax(1), adds=adds)
     x[0, :, 0, 0] = torch.tensor([900.0, -900.0, 900.0, 0.0, 1.0])
     for own in (x[:1], drawn(IMAGES, 4), drawn(IMAGES, 4, dtype=torch.float32)):
         near = 1e-10 if own.dtype == DOUBLE else 1e-6
-        hold_against(Softmax(logarithm=True), [own], lambda x: x.log_softmax(1), adds=adds, near=near)
+        hold_stage(Softmax(logarithm=True), [own], lambda x: x.log_softmax(1), adds=adds, near=near)
 
 
 @pytest.mark.parametrize("adds", [False, True])
@@ -224,14 +205,14 @@ def test_sums_and_maxima_of_windows_are_torchs(adds):
     def windows(pick, weights=b""):
         return Windows(pick, (1, 4, 2), 24, places, weights)
 
-    hold_against(windows(Pick.ALL), [x], lambda x: x.amax(1, keepdim=True), adds=adds)
-    hold_against(windows(Pick.FIRST), [x], lambda x: x.max(1, keepdim=True).values, adds=adds)
+    hold_stage(windows(Pick.ALL), [x], lambda x: x.amax(1, keepdim=True), adds=adds)
+    hold_stage(windows(Pick.FIRST), [x], lambda x: x.max(1, keepdim=True).values, adds=adds)
     factors = np.tile([0.5, -1.0, 2.0], 8).tobytes()
     weighted = lambda x: (x * torch.tensor([0.5, -1.0, 2.0])[:, None, None]).sum(1, keepdim=True)  # noqa: E731
-    hold_against(windows(Pick.SUM, factors), [x], weighted, adds=adds)
+    hold_stage(windows(Pick.SUM, factors), [x], weighted, adds=adds)
     of_maps = np.full((3, 8), -1, np.int32)
     of_maps[:, :8] = np.arange(24).reshape(8, 3).T
-    hold_against(Windows(Pick.ALL, (3,), 24, of_maps.tobytes()), [x], lambda x: x.amax((2, 3)), adds=adds)
+    hold_stage(Windows(Pick.ALL, (3,), 24, of_maps.tobytes()), [x], lambda x: x.amax((2, 3)), adds=adds)
 
 
 def test_the_largest_of_a_window_with_no_number_is_none():
@@ -262,7 +243,7 @@ def test_products_of_an_images_own_matrices_are_torchs(rows, columns, depth, add
         return y.transpose(1, 2)[:, :, None]
 
     xs = [drawn(IMAGES, heads * depth, 1, rows), drawn(IMAGES, heads * columns, 1, depth) + 1]
-    hold_against(stage, xs, product, adds=adds)
+    hold_stage(stage, xs, product, adds=adds)
 
 
 def test_what_is_no_number_in_one_image_stays_in_it():

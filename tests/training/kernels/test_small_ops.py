@@ -22,34 +22,12 @@ from gridsearch.training.kernels.stages import (
     Relu,
 )
 from tests.training.compilers import needs_compiler
-from tests.training.kernels.op_calls import call
+from tests.training.kernels.op_calls import call, drawn, hold_against
 
 pytestmark = needs_compiler
 
 DOUBLE = torch.float64
 INNER, LAST, ROWS = Layout.BATCH_INNER, Layout.CHANNELS_LAST, Layout.FEATURES
-
-
-def drawn(*shape, dtype=DOUBLE):
-    """Random numbers."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
-
-
-def hold_against(op, x, function, params=(), *, adds=False):
-    """Compare an operation with a function of torch: results, and gradients of everything."""
-    leaves = [t.clone().requires_grad_() for t in (x, *params)]
-    expected = function(*leaves)
-    gradient, before = torch.randn_like(expected), torch.randn_like(x)
-    own, *grads = torch.autograd.grad(expected, leaves, gradient)
-    found = call(
-        *(op, [x], tuple(expected.shape[1:]), params),
-        gy=gradient,
-        before=[before] if adds else None,
-    )
-    pairs = [(found.y, expected), (found.infer, expected), (found.gx[0], own + before if adds else own)]
-    for ours, theirs in (*pairs, *zip(found.grads, grads, strict=True)):
-        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-10)
-    assert all(not padding.any() for padding in found.padding)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -72,17 +50,17 @@ def test_dense_layers_and_activations_of_features_are_torchs(adds):
     op, covered = small_ops.cover(stages, (33,), DOUBLE)
     assert covered == 3
     chain = lambda x, w, b, v, c: F.linear(F.linear(x, w, b).relu(), v, c)  # noqa: E731
-    hold_against(op, drawn(7, 33), chain, weights, adds=adds)
+    hold_against(op, [drawn(7, 33)], chain, weights, adds=adds)
     few = [drawn(21, 9), drawn(21)]
     op, covered = small_ops.cover([Linear(9, 21), Relu()], (9,), DOUBLE)
     assert covered == 2
-    hold_against(op, drawn(7, 9), lambda x, w, b: F.linear(x, w, b).relu(), few, adds=adds)
+    hold_against(op, [drawn(7, 9)], lambda x, w, b: F.linear(x, w, b).relu(), few, adds=adds)
     op, _ = small_ops.cover([Linear(9, 21)], (9,), DOUBLE)
-    hold_against(op, drawn(7, 9), F.linear, few, adds=adds)
+    hold_against(op, [drawn(7, 9)], F.linear, few, adds=adds)
     for stage in (Relu(), LeakyRelu(0.1)):
         op, _ = small_ops.cover([stage], (33,), DOUBLE)
         slope = getattr(stage, "slope", 0.0)
-        hold_against(op, drawn(7, 33), lambda x, slope=slope: F.leaky_relu(x, slope), adds=adds)
+        hold_against(op, [drawn(7, 33)], lambda x, slope=slope: F.leaky_relu(x, slope), adds=adds)
 
 
 def test_relu_of_infinity_and_of_no_number_is_torchs():
@@ -98,7 +76,7 @@ def test_a_pooled_convolution_is_torchs_by_columns_and_by_channels(channels):
     op, covered = small_ops.cover(stages, (channels, 19, 19), DOUBLE)
     assert covered == 3
     net = lambda x, w, b: F.max_pool2d(F.conv2d(x, w, b, padding=1).relu(), 2)  # noqa: E731
-    hold_against(op, drawn(3, channels, 19, 19), net, weights, adds=channels > 1)
+    hold_against(op, [drawn(3, channels, 19, 19)], net, weights, adds=channels > 1)
 
 
 @pytest.mark.parametrize(("layout", "shape"), [(ROWS, (50,)), (LAST, (5, 4, 3)), (INNER, (5, 4, 3))])
