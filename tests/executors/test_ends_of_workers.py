@@ -24,7 +24,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
-from tests.executors.worker_events import local_executor, log_before_the_end, poll_until
+from tests.executors.worker_events import local_executor, log_before_the_end, poll_until, wait_for
 from tests.executors.worker_nets import pack, setup
 
 pytestmark = pytest.mark.end_to_end
@@ -100,13 +100,6 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_for(found, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def group_of(pid: int) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from gridsearch.executors import ray as cluster
 from gridsearch.executors import ray_workers
+from tests.executors.worker_events import wait_for
 from tests.servers.ray_cluster import ray_cluster
 
 pytestmark = [
@@ -59,17 +59,11 @@ def own_files(tmp_path):
 
 def come_and_go(nodes, home: Path) -> None:
     """Add a node once the run waits for one, two more when a trial has a checkpoint, and kill the first at once."""
-    wait_for((home / "gridsearch.db").exists)
+    wait_for((home / "gridsearch.db").exists, 300)
     nodes.add()
-    wait_for(lambda: any(home.rglob("checkpoint-*")))
+    wait_for(lambda: any(home.rglob("checkpoint-*")), 300)
     nodes.add(2)
     nodes.kill()
-
-
-def wait_for(found) -> None:
-    deadline = time.monotonic() + 300
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

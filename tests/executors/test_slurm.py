@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import psutil
 import pytest
@@ -21,6 +20,7 @@ from gridsearch.executors.slurm_words import read_request
 from gridsearch.records import TrialState
 from gridsearch.service.run import running
 from gridsearch.service.run.progress import Silent
+from tests.executors.worker_events import wait_for
 from tests.servers.slurm import slurm_cluster  # noqa: F401 - a fixture
 
 FILES = """
@@ -117,14 +117,6 @@ class Meanwhile:
             raise self._failed
 
 
-def until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come to this"
-        time.sleep(0.05)
-    return found
-
-
 def in_allocations(home):
     """The processes in allocations of a home that keep their workers."""
     found = []
@@ -144,15 +136,15 @@ def test_a_preempted_job_leaves_checkpoints_and_its_trials_are_those_of_a_local_
     heard = Heard()
 
     def preempt():
-        until(lambda: len(list(home.glob("*/trials/*/.attempt-*/checkpoint-*"))) > 1)
+        wait_for(lambda: len(list(home.glob("*/trials/*/.attempt-*/checkpoint-*"))) > 1)
         (job,) = slurm.jobs()
         slurm.command("sbatch", "--partition=high", "--cpus-per-task=4", "--wrap=true", "--output=/dev/null")
-        until(lambda: slurm.jobs() == {job: "PENDING"})
+        wait_for(lambda: slurm.jobs() == {job: "PENDING"})
         slurm.command("scontrol", "update", f"jobid={job}", "StartTime=now")
 
     with Meanwhile(code, preempt):
         trials = run(home, heard, executor="slurm", slurm={"partition": "low", "time": 10}, **how)
-    until(lambda: not slurm.jobs())
+    wait_for(lambda: not slurm.jobs())
     assert heard.has("Slurm takes it away; trial")
     assert heard.has("continue from epoch") or heard.has("continues from epoch")
     assert not (home / ".slurm").exists()
@@ -168,13 +160,13 @@ def test_a_job_that_dies_is_replaced_and_one_without_work_is_given_back(slurm, c
     heard = Heard()
 
     def kill():
-        until(lambda: len(list(code.parent.glob("*-0"))) == 2)
+        wait_for(lambda: len(list(code.parent.glob("*-0"))) == 2)
         in_allocations(home)[0].kill()
-        until(lambda: heard.has("died"))
-        until(lambda: len(in_allocations(home)) == 2)
+        wait_for(lambda: heard.has("died"))
+        wait_for(lambda: len(in_allocations(home)) == 2)
         code.with_name("hold").unlink()
-        until(lambda: heard.has("has nothing to do: it is given back"))
-        until(lambda: len(in_allocations(home)) == len(slurm.jobs()) == 1)
+        wait_for(lambda: heard.has("has nothing to do: it is given back"))
+        wait_for(lambda: len(in_allocations(home)) == len(slurm.jobs()) == 1)
         code.with_name("hold-6").unlink()
 
     with Meanwhile(code, kill):
@@ -197,7 +189,7 @@ def test_a_run_says_what_it_waits_for_and_ends_where_all_its_jobs_are_cancelled(
     heard = Heard()
 
     def cancel():
-        until(lambda: heard.has("0 of 1 allocations run, 1 waits in partition low (BeginTime)"))
+        wait_for(lambda: heard.has("0 of 1 allocations run, 1 waits in partition low (BeginTime)"))
         (job,) = slurm.jobs()
         slurm.command("scancel", job)
 
@@ -235,13 +227,13 @@ def test_a_killed_runner_leaves_no_allocation_and_the_next_run_clears_its_folder
     ]
     runner = subprocess.Popen([sys.executable, "-m", "gridsearch", *words, "--no-report"])
     try:
-        until(lambda: list(code.parent.glob("*-0")))
+        wait_for(lambda: list(code.parent.glob("*-0")))
         workers = [child for each in in_allocations(home) for child in each.children(recursive=True)]
         assert workers
     finally:
         runner.kill()
         runner.wait()
-    until(lambda: not slurm.jobs())
+    wait_for(lambda: not slurm.jobs())
     assert not psutil.wait_procs(workers, timeout=60)[1]
     (left,) = (home / ".slurm").iterdir()
     code.with_name("hold").unlink()
@@ -320,7 +312,7 @@ def test_a_grid_on_submitit_s_own_processes_is_that_of_a_local_run(code, home, t
     heard = Heard()
 
     def signalled():
-        until(lambda: len(list(home.glob("*/trials/*/.attempt-*/checkpoint-*"))) > 1)
+        wait_for(lambda: len(list(home.glob("*/trials/*/.attempt-*/checkpoint-*"))) > 1)
         for process in in_allocations(home):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "submitit.core._submit" in process.cmdline():
@@ -331,7 +323,7 @@ def test_a_grid_on_submitit_s_own_processes_is_that_of_a_local_run(code, home, t
     assert heard.has("its time is nearly over")
     local = run(tmp_path / "local", executor="inline", **how)
     assert [(t.params, t.seed, t.metrics) for t in trials] == [(t.params, t.seed, t.metrics) for t in local]
-    until(lambda: not in_allocations(home))
+    wait_for(lambda: not in_allocations(home))
 
 
 _slurm_transport = slurm_transport.SlurmTransport.__init__

@@ -37,6 +37,15 @@ def log_before_the_end(events) -> str:
     return "".join(e.text for e in events[:end] if isinstance(e, LogText))
 
 
+def wait_for(found, seconds: float = 120):
+    """Return what `found` gives once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline, "it did not come to this"
+        time.sleep(0.05)
+    return answer
+
+
 def poll_until(executor, found, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not found():
