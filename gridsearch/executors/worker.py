@@ -74,11 +74,14 @@ class EventPipe:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._last_sent = time.monotonic()
 
     def send(self, event: Event) -> None:
-        """Send an event."""
+        """Send an event; a child that the user's code forked, and that came back from it, ends here instead."""
+        if os.getpid() != self._process:
+            os._exit(1)
         line = encode(event) + b"\n"
         self._last_sent = time.monotonic()
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -23,3 +24,18 @@ def test_a_pack_that_takes_steps_gives_a_sign_of_life_once_nothing_was_said_for_
     assert [pipe.still_training("p") for _ in range(3)] == [False] * 3, "it is never left for that"
     said = [decode(line) for line in stream.getvalue().splitlines()]
     assert said == [PackEnded(worker="w0", pack="before"), *([] if after else [StillTraining(pack="p")])]
+
+
+def test_a_child_that_the_users_code_forked_and_that_comes_back_says_nothing():
+    incoming, outgoing = os.pipe()
+    with os.fdopen(incoming, "rb") as read, os.fdopen(outgoing, "wb") as write:
+        pipe = EventPipe(write)
+        child = os.fork()
+        if child == 0:
+            try:
+                pipe.send(StillTraining(pack="p1"))
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        pipe.send(StillTraining(pack="p2"))
+        assert decode(read.readline()) == StillTraining(pack="p2")
