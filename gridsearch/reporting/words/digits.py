@@ -85,12 +85,16 @@ class Digits:
         return cls(metric, min(place, MOST_DIGITS - 1 - exponent_of(size)))
 
     def finer(self, *widths: float | None) -> Digits:
-        """Return digits that show widths of this size (of an interval, of a difference) as more than nothing."""
+        """Return digits that show widths of this size (of an interval, of a difference) as more than nothing.
+
+        By two digits, so that a mean does not seem to lie at the end of its interval; by one of a percentage, which
+        has two decimals already.
+        """
         factor = 100.0 if is_share(self.metric) else 1.0
         seen = [factor * abs(w) for w in widths if w and math.isfinite(factor * w)]
         if not seen:
             return self
-        place = -exponent_of(min(seen))
+        place = (0 if is_share(self.metric) else 1) - exponent_of(min(seen))
         return replace(self, place=place if self.place is None else max(self.place, place))
 
     def show(self, value: float | None, *, unit: bool = True) -> str:

@@ -62,6 +62,8 @@ def test_an_interval_always_shows_its_width():
     digits = Digits.of([0.5, 0.25], "rmse")
     low, high = digits.finer(2e-7).interval(0.4999999, 0.5000001)[1:-1].split(", ")
     assert float(low) < 0.5 < float(high)
+    coarse = Digits.of([1.161, 533006.0, 3e9], "val_loss").finer(1.244 - 1.084)
+    assert (coarse.show(1.161), coarse.interval(1.084, 1.244)) == ("1.16", "[1.08, 1.24]")
 
 
 @settings(max_examples=200, deadline=None)
