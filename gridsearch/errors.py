@@ -211,10 +211,12 @@ def is_full_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def unwritable(path: object, error: OSError, *, hint: str = "use a --home that you may write") -> StoreError:
+def unwritable(
+    path: object, error: OSError, *, hint: str = "use a --home that you can write to"
+) -> StoreError:
     """Return what to raise where a file cannot be written; `hint` says how to name another place than this."""
     if is_full_disk(error):
-        return StoreError(f"no space left for {path}", hint="make room and run the same command again")
+        return StoreError(f"no space left for {path}", hint="free some space and run the same command again")
     return StoreError(f"{path} cannot be written: {error.strerror}", hint=hint)
 
 

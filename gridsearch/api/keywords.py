@@ -98,7 +98,7 @@ def with_axes(grid: Any, axes: Mapping[str, Any]) -> Any:
 def _refuse_twice(axes: Mapping[str, Any], names: Sequence[str]) -> None:
     there = {canonical(name) for name in names}
     if twice := [name for name in axes if canonical(name) in there]:
-        raise SpecError([f"{name} is given with the grid as well; one of them must go" for name in twice])
+        raise SpecError([f"{name} is given with the grid as well; give only one of them" for name in twice])
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
@@ -305,7 +305,7 @@ def _once(grid: Grid, given: Mapping[str, Any], *, free: bool) -> None:
     both = set(grid.axes) - {condition.axis for condition in grid.parts.conditions}
     twice = [name for name in given if canonical(str(name), free=free) in both]
     if twice:
-        raise SpecError([f"{name} is given with the grid as well; one of them must go" for name in twice])
+        raise SpecError([f"{name} is given with the grid as well; give only one of them" for name in twice])
 
 
 def _no_grid(grid: Any) -> UsageError:

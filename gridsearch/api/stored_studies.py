@@ -106,7 +106,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     Args:
         study: its name.
         where: the winner among the trials with these values.
-        again: read the test set again; the result no longer counts as a clean test.
+        again: use the test set again; the result no longer counts as a clean test.
         model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
         code: likewise a user's own optimizer or augmentation.
         dataset: likewise, or where "folder:PATH" is now.

@@ -30,9 +30,7 @@ __all__ = ["main"]
 _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
 """What is wrong with a place, and with nothing of ours, wherever it shows."""
 
-_ANOTHER_PLACE = (
-    "use a place that you may reach, read and write: --home for studies, $GRIDSEARCH_CACHE for data"
-)
+_ANOTHER_PLACE = "use a folder that you can read and write: --home for studies, $GRIDSEARCH_CACHE for data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(here)
     with standard_streams.harmless() as output, interrupting():
         if not here:  # neither paths nor the workers' imports would mean anything
-            return _expected(UsageError("the working directory is gone", hint="cd to a folder that is there"))
+            return _expected(
+                UsageError("the working directory no longer exists", hint="cd to an existing folder")
+            )
         return _run(words, output, verbose=verbose, own_process=argv is None)
 
 

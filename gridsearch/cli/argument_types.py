@@ -108,7 +108,7 @@ def _plainly(message: str) -> str:
         return f"{what} {word!r}{nearest(word, known)}"
     left = message.removeprefix("unrecognized arguments: ")
     if left != message and "=" in left:
-        return f"{message}; did you mean `--grid {left}`, with all axes behind --grid?"
+        return f"{message}; did you mean `--grid {left}`, with all axes after --grid?"
     message = re.sub(
         r"expected (one|at least one) argument$", "a value is missing", message.removeprefix("argument ")
     )

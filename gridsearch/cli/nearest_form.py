@@ -31,9 +31,7 @@ def unknown_option(
     hint = f"see `{prog} --help`"
     for command, options in (elsewhere or {}).items():
         if name in options:
-            return UsageError(
-                f"option {name} belongs behind a command: `{prog} {command} {name} ...`", hint=hint
-            )
+            return UsageError(f"option {name} goes after a command: `{prog} {command} {name} ...`", hint=hint)
     axis = name.removeprefix("--").replace("-", "_")
     if _is_axis(axis) and "--grid" in known:
         values = shlex.quote(value or "VALUE")

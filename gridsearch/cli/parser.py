@@ -23,7 +23,7 @@ def _common(*, default: str | None = None) -> Parser:
     group.add_argument(
         "--home",
         metavar="DIR",
-        help="where the store and all files of the studies live (default: runs, or $GRIDSEARCH_HOME)",
+        help="folder of the store and of all files of the studies (default: runs, or $GRIDSEARCH_HOME)",
     )
     group.add_argument(
         "--store",
@@ -69,7 +69,7 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
 
 
 _BY = (
-    "rank by another metric of the validation images, from the stored predictions, in a report beside the whole: "
+    "rank by another metric, from the stored predictions, in a separate report: "
     "accuracy, balanced_accuracy, macro_f1, loss, top3, auc, ece (calibration error), or recall:CLASS"
 )
 
@@ -104,7 +104,7 @@ def _add_report(commands: argparse._SubParsersAction[Parser], common: list[Parse
         nargs="+",
         action="extend",
         metavar="AXIS=VALUE",
-        help="only the trials where all of these hold, in a report of their own beside the whole; "
+        help="only trials where all of these hold, in a separate report; "
         "x='\"3\"' is the word 3, x=none no value, x=absent a point without x",
     )
     add_ignore(report, "and of no other")
@@ -121,7 +121,7 @@ def _add_report(commands: argparse._SubParsersAction[Parser], common: list[Parse
         "--model",
         action="append",
         metavar="FILE.py:NAME",
-        help="a model of your own again, to measure its latency (repeatable)",
+        help="your own model again (your_file.py:Name), to measure its latency (repeatable)",
     )
     add_open(report)
 
@@ -172,7 +172,7 @@ def _add_export(commands: argparse._SubParsersAction[Parser], common: list[Parse
     export = commands.add_parser(
         "export",
         parents=common,
-        help="hand a study over: CSV, JSON, a table for a paper, MLflow, W&B",
+        help="export a study: CSV, JSON, a table for a paper, MLflow, W&B",
         example=(
             "gridsearch export --study fmnist --to csv > trials.csv\n"
             "gridsearch export --study fmnist --to latex    (the ranking, for a paper)\n"
@@ -203,7 +203,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
     best = commands.add_parser(
         "best",
         parents=common,
-        help="refit the winner on train and validation, read the test set once, export the model",
+        help="retrain the winner on training and validation images, test it once, export it",
         example="gridsearch best --study fmnist",
     )
     _add_study_name(best)
@@ -217,7 +217,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
     best.add_argument(
         "--again",
         action="store_true",
-        help="read the test set again; the result no longer counts as a clean test",
+        help="use the test set again; the result no longer counts as a clean test",
     )
     best.add_argument(
         "--model",
@@ -260,7 +260,7 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
     serve = commands.add_parser(
         "serve",
         parents=common,
-        help="serve the report of every study, live",
+        help="serve live report pages of all studies",
         example="gridsearch serve --port 8090",
     )
     _add_server(serve, 8090)
@@ -341,7 +341,7 @@ def _add_completion(commands: argparse._SubParsersAction[Parser], common: list[P
     completion = commands.add_parser(
         "completion",
         parents=common,
-        help="print what makes a shell complete commands, options, studies and axes",
+        help="print shell code for Tab completion of commands, options, studies and axes",
         example='eval "$(gridsearch completion bash)"        (in ~/.bashrc)\n'
         'eval "$(gridsearch completion zsh)"         (in ~/.zshrc, after compinit)\n'
         "gridsearch completion fish | source         (in ~/.config/fish/config.fish)",

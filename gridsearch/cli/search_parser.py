@@ -114,12 +114,12 @@ def _add_subject(what: argparse._ActionsContainer) -> None:
 def _add_trials(what: argparse._ActionsContainer) -> None:
     """Add what says how many trials a point has, on which images each, and how many points of the grid have any."""
     what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
-    what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
+    what.add_argument("--seeds", metavar="N", help="train each point with N seeds, 0 to N-1 (default: 1)")
     what.add_argument(
         "--more-seeds",
         type=count,
         metavar="N",
-        help="with --study NAME alone: N more replicates for its best points",
+        help="with --study NAME alone: N more seeds for its best points",
     )
     what.add_argument(
         "--top", type=count, metavar="K", help="to how many points --more-seeds adds (default: 2)"
@@ -132,13 +132,13 @@ def _add_trials(what: argparse._ActionsContainer) -> None:
     what.add_argument(
         "--folds",
         metavar="K",
-        help="stratified cross-validation in place of --val: K trials for each seed of a point, each with another K-th "
-        "held out; a point ranks by the mean over folds and seeds",
+        help="stratified cross-validation in place of --val: K trials for each seed of a point, each with a "
+        "different K-th held out; a point ranks by the mean over folds and seeds",
     )
     what.add_argument(
         "--group",
         metavar="NAME",
-        help="keep images of one group on one side of every split: a column of a csv: dataset, or 'subfolder' of a "
+        help="keep images of one group in one split: a column of a csv: dataset, or 'subfolder' of a "
         "folder: dataset",
     )
     what.add_argument("--subset", metavar="N", help="train on N images only, stratified")
@@ -203,7 +203,7 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
     run = commands.add_parser(
         "run",
         parents=common,
-        help="expand a grid, train what is missing, report",
+        help="train what is missing of a grid, and report",
         example=(
             "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
             "gridsearch run studies/fmnist.toml --seeds 3\n"
@@ -214,7 +214,7 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
     )
     _add_study_arguments(run)
     run.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, as `gridsearch plan` does"
+        "--dry-run", action="store_true", help="say what would be done, like `gridsearch plan` does"
     )
     run.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     add_open(run)
@@ -232,7 +232,7 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
     add = commands.add_parser(
         "add",
         parents=common,
-        help="put a grid into the store without training it: workers do that",
+        help="add a grid to the store without training it; workers train it",
         example="gridsearch add --grid lr=.01,.001 batch=10,20,50\ngridsearch worker --until-empty",
         appendix=_keys_of_the_recipe,
     )

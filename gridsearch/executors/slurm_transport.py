@@ -357,7 +357,7 @@ class SlurmTransport:
             if allocation.startable and not allocation.running:
                 allocation.leaving = "nothing waits"
                 allocation.end()
-                yield Said(f"allocation {allocation.job} has nothing to do: it is given back")
+                yield Said(f"allocation {allocation.job} is idle: it is released")
 
     def _replace(self) -> Iterator[Arrival]:
         """Ask for allocations in place of those that have ended.

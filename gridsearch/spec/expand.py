@@ -57,7 +57,7 @@ class Expansion:
         points: how many different points they are.
         sampled_from: how many points the grid has, where they are a sample of it.
         excluded: points that the exclusions leave out.
-        dropped: points that repeat an earlier one, since they differ in nothing that has an effect.
+        dropped: points that repeat an earlier one, since they differ only in settings without effect.
         warnings: what looks unintended, one line each.
     """
 
@@ -116,10 +116,10 @@ def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
     dropped = len(chosen) - len(seen)
     warnings = [*spec.warnings, *_idle(spec.grid, fixed, drafts), *builder.warnings(drafts)]
     if spec.version is not None and all(draft.settings.code_version is None for draft in drafts):
-        warnings.append("version stands for code of your own, and here is none: it has no effect")
+        warnings.append("version has no effect: it is for your own code, and there is none here")
     if dropped:
         repeat = "repeats another: it differs" if dropped == 1 else "repeat others: they differ"
-        warnings.append(f"{dropped:,} of {len(points):,} points {repeat} in nothing that has an effect")
+        warnings.append(f"{dropped:,} of {len(points):,} points {repeat} only in settings without effect")
     return Expansion(
         drafts=tuple(drafts),
         points=len(seen),

@@ -243,12 +243,12 @@ class ImagePoints:
         if any(_number(draft, "warmup") > _number(draft, "epochs") for draft in drafts):
             yield "warmup lasts longer than all epochs at some points, whose learning rate never comes to lr"
         if any(draft.settings.get("patience") and draft.settings.trains_on_all for draft in drafts):
-            yield "patience goes by the train accuracy: nothing is held out (val=0)"
+            yield "patience uses the train accuracy, because nothing is held out (val=0)"
         for name in _OF_TRAIN_IMAGES:
             if name in axes and all(draft.settings.trains_on_all for draft in drafts):
                 yield (
-                    f"{name} decides which images the train accuracy is of: nothing is held out (val=0), and points "
-                    "that differ in it do not compare"
+                    f"{name} decides which images the train accuracy is of: nothing is held out (val=0), so "
+                    "points that differ in it are not comparable"
                 )
         if "ema" in axes and all(draft.settings.trains_on_all for draft in drafts):
             yield (

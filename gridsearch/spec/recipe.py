@@ -140,7 +140,7 @@ def read_setting(name: str, value: object, *, free: bool = False, as_given: bool
     """
     axis = find_axis(name, noun="key", free=free)
     if name == SEED:
-        raise InvalidValue("seeds are replicates of every point and stand outside the recipe (seeds)")
+        raise InvalidValue("seeds are replicates of every point, not part of the recipe (seeds)")
     if name not in _KEYS and not axis.free:
         known = (
             "is found out from the plug-ins" if axis.scope is AxisScope.DERIVED else "is an option of its own"

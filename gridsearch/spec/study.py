@@ -175,7 +175,7 @@ class StudySpec(BaseModel):
     def _group_once(self) -> Self:
         name = f"{DATA_PREFIX}{GROUP}"
         if self.group is not None and name in (*self.recipe.flat(), *self.grid.axes):
-            raise InvalidValue(f"group: {name} is given as well; one of them must go")
+            raise InvalidValue(f"group: {name} is given as well; give only one of them")
         return self
 
     @model_validator(mode="after")

@@ -93,7 +93,7 @@ def _check_given_once(places: Mapping[str, str], gridded: Container[str], proble
     """Note what is given by an option and with `--grid` as well."""
     for name, place in places.items():
         if (SEED if name == "seeds" else name) in gridded:
-            problems.add(place, f"{name} is given with --grid as well; one of them must go")
+            problems.add(place, f"{name} is given with --grid as well; give only one of them")
 
 
 def _given(
@@ -119,7 +119,7 @@ def _given(
 
     def place_of(name: str, place: str) -> str:
         if name in places:
-            problems.add(place, f"{name} is given with {places[name]} as well; one of them must go")
+            problems.add(place, f"{name} is given with {places[name]} as well; give only one of them")
         places[name] = place
         return place
 

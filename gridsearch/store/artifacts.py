@@ -152,7 +152,7 @@ class Home(HomeCleaning):
         if (found.sha256, found.size) != (ref.sha256, ref.size):
             raise ArtifactError(
                 f"{path} is not the file that the worker announced ({found.size} bytes of {ref.size})",
-                hint="run the same command again: the trial is trained anew",
+                hint="run the same command again: the trial is trained again",
             )
         return path
 
@@ -199,7 +199,7 @@ class Home(HomeCleaning):
             raise _unreadable(path, error) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ArtifactError(
-                f"{path} has changed since it was written", hint="bring back a copy, or train the trial anew"
+                f"{path} has changed since it was written", hint="restore a copy, or train the trial again"
             )
         return content
 
@@ -229,7 +229,7 @@ def _open(path: Path) -> BufferedReader:
 
 def _unreadable(path: Path, error: OSError) -> ArtifactError:
     return ArtifactError(
-        f"{path} cannot be read: {error.strerror}", hint="bring back a copy, or train the trial anew"
+        f"{path} cannot be read: {error.strerror}", hint="restore a copy, or train the trial again"
     )
 
 

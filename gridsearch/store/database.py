@@ -310,7 +310,7 @@ def translated(dialect: Dialect, busy: float | None = None) -> Iterator[None]:
     except json.JSONDecodeError as error:
         raise StoreError(
             f"store {dialect.place} is damaged: what should be JSON is not ({error})",
-            hint="bring back a backup, or begin another store",
+            hint="restore a backup, or start another store",
         ) from error
     except Exception as error:
         cause = error.orig if isinstance(error, DBAPIError) else error

@@ -36,7 +36,7 @@ def inspect_file(path: Path) -> Found:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise StoreError(
-            f"store {path} cannot be read: {error.strerror}", hint="use a --home that you may read and write"
+            f"store {path} cannot be read: {error.strerror}", hint="use a --home that you can read and write"
         ) from error
     if not header:
         return Found(Kind.EMPTY)
@@ -46,7 +46,7 @@ def inspect_file(path: Path) -> Found:
     if size < expected and not _has_journal(path):
         raise StoreError(
             f"store {path} is truncated: {size} bytes of {expected}",
-            hint="bring back a copy of the file, or begin a new one",
+            hint="restore a copy of the file, or start a new one",
         )
     dialect = SqliteDialect(path)
     waiting = Waiting(dialect.place, database.BUSY_SECONDS)

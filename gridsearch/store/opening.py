@@ -132,7 +132,7 @@ def _require_usable(site: Site, found: Found) -> None:
     if found.revision < upgrading.OLDEST:
         raise StoreError(
             f"store {site.place} was made by an older gridsearch {versions}",
-            hint="read it with the gridsearch that made it, and begin a new store with --store",
+            hint="read it with the gridsearch that made it, and start a new store with --store",
         )
     if found.optuna_revision != optuna_tables.REVISION:
         known = found.optuna_revision in optuna_tables.revisions()

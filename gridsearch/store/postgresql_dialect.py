@@ -229,14 +229,14 @@ _CONNECTIONS = "raise max_connections, or put a PgBouncer before it"
 _PASSWORD = f"$PGPASSWORD, a passfile or the file that ${PASSWORD_FILE} names gives the password"
 
 _BY_CODE: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = (
-    (("53100",), StoreError, "has no space left", "make room on the server; nothing was lost"),
+    (("53100",), StoreError, "has no space left", "free some space on the server; nothing was lost"),
     (("53300",), StoreUnreachable, "has no connection left", _CONNECTIONS),
     (("08", "57P"), StoreUnreachable, "does not answer", _ANSWERS),
     (("57014",), StoreUnreachable, "cancelled a statement", "look at statement_timeout of server and user"),
     (("53", "58"), StoreAway, "cannot be read or written", "look at the server's log"),
     (("42501",), StoreError, "refuses this user", "let the owner grant it: GRANT ... ON SCHEMA ..., or ON ALL TABLES"),
     (("25006",), StoreError, "cannot be written", "name the primary server: this one is read-only"),
-    (("42P01", "42703", "XX"), StoreError, "is damaged", "bring back a backup, or begin another store"),
+    (("42P01", "42703", "XX"), StoreError, "is damaged", "restore a backup, or start another store"),
     (("22021", "22P05"), StoreError, "cannot hold a text", "make the database with the encoding UTF8"),
     (("22001",), StoreError, "cannot hold a text", "give it a shorter name"),
 )  # fmt: skip

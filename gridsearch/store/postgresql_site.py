@@ -53,7 +53,7 @@ class PostgresqlSite(Site):
     """
 
     another = "name another database with --store, or a schema of its own with ?options=-csearch_path%3DNAME"
-    copy = "bring back a backup, or begin a new store with --store"
+    copy = "restore a backup, or start a new store with --store"
 
     def __init__(self, url: str, parameters: Mapping[str, str]) -> None:
         self.place = self.url = postgresql_url(url)

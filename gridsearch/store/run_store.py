@@ -223,7 +223,9 @@ class RunStore(Store):
             if not may_return(error):
                 raise
             if time.monotonic() - since > self._run.patience:
-                raise self._too_long(f"has been away for more than {self._run.patience:.0f} s") from error
+                raise self._too_long(
+                    f"has been unavailable for more than {self._run.patience:.0f} s"
+                ) from error
             return
         self._lost |= lost
         self._away_since, self._back_since = None, time.monotonic()

@@ -46,7 +46,7 @@ def replay(store: Store, path: Path, *, warn: Callable[[str], None]) -> int:
         return 0
     for number in _write_record(store, record):
         warn(
-            f"trial {number}: its runner lost the lease while the store was away; that result does not count"
+            f"trial {number}: its runner lost the lease while the store was unavailable; that result does not count"
         )
     spool.drop(path)
     return len(record.ended)

@@ -202,12 +202,12 @@ _PASSING = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY_DBMOVED")
 """What may pass by itself: a disk, or a folder, that is away."""
 
 _WORDS = (
-    ("SQLITE_FULL", "has no space left", "make room and run the same command again; nothing was lost"),
-    ("SQLITE_READONLY", "cannot be written", "use a --home that you may write"),
-    ("SQLITE_PERM", "cannot be written", "use a --home that you may write"),
-    ("SQLITE_CANTOPEN", "cannot be opened", "use a --home that you may read and write"),
+    ("SQLITE_FULL", "has no space left", "free some space and run the same command again; nothing was lost"),
+    ("SQLITE_READONLY", "cannot be written", "use a --home that you can write to"),
+    ("SQLITE_PERM", "cannot be written", "use a --home that you can write to"),
+    ("SQLITE_CANTOPEN", "cannot be opened", "use a --home that you can read and write"),
     ("SQLITE_NOTADB", "is not a SQLite database", "name another file with --store"),
-    ("SQLITE_CORRUPT", "is damaged", "bring back a copy of the file, or begin a new store with --store"),
+    ("SQLITE_CORRUPT", "is damaged", "restore a copy of the file, or start a new store with --store"),
     ("SQLITE_IOERR", "cannot be read or written", "look at the disk it lies on"),
     ("SQLITE_NOMEM", "cannot be read", "free some memory"),
 )

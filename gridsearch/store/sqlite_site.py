@@ -37,7 +37,7 @@ class SqliteSite(Site):
     """
 
     another = "name another file with --store, or another folder with --home"
-    copy = "bring back a copy of the file, or begin a new store with --store"
+    copy = "restore a copy of the file, or start a new store with --store"
 
     def __init__(self, url: str) -> None:
         self.path = sqlite_path(url)
@@ -154,6 +154,6 @@ def _folders(folder: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise StoreError(
                 f"store folder {folder} cannot be made or written: {error.strerror}",
-                hint="use a --home that you may write",
+                hint="use a --home that you can write to",
             ) from error
         raise

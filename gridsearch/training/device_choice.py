@@ -50,7 +50,7 @@ def choose_devices(name: str, there: Sequence[str], cuda_problem: Callable[[], s
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
         raise DeviceError(f"unknown device {name!r}", hint="use auto, cpu, cuda, cuda:N or mps")
-    hint = "use --device auto, which takes what is there"
+    hint = "use --device auto, which takes what is available"
     if kind == "cuda" and not cuda:
         hint = f"{cuda_problem()}, or use --device cpu"
     raise DeviceError(f"no device {name!r} here; there is {', '.join(there)}", hint=hint)

@@ -100,8 +100,8 @@ def fold_numbers(
         )
     if (alone := int(((counts_GY > 0).sum(0) == 1).sum())) > 0:
         raise UsageError(
-            f"folds={folds}: {alone} of {counts_GY.shape[1]} classes lie within one group each, so that no network "
-            "could be both trained on such a class and validated on it",
+            f"folds={folds}: {alone} of {counts_GY.shape[1]} classes are in a single group "
+            "each, so no network could be trained and validated on them",
             hint="group by something finer, or leave --group out",
         )
     parts_G = _share_out(counts_GY, np.ones(folds, np.int64), seed, kept=np.zeros(len(counts_GY), bool))

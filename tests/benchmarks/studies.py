@@ -110,9 +110,7 @@ def tested(run: Runner, study: str) -> dict[str, Any]:
     """Refit the winner and read its test images; what was found over its seeds."""
     outcome = run("best", "--study", study)
     if outcome["winner_changed"]:
-        raise SystemExit(
-            f"{study}: another point leads by now, not the one that was tested; take a new --home"
-        )
+        raise SystemExit(f"{study}: another point leads now, not the one that was tested; take a new --home")
     test = outcome["test"]
     ends = {name: test[name] for name in ("ci_low", "ci_high", "interval", "params", "clean")}
     return {"mean": test["accuracy"], "n": len(test["seeds"]), **ends}

@@ -67,7 +67,7 @@ WRONG_WORDS = {
     ("rnu",): ["did you mean 'run'"],
     ("report", "--study", "x", "--wehre", "y"): ["--wehre", "did you mean '--where'"],
     ("run", "--gird", "lr=.1"): ["unknown option --gird", "did you mean '--grid'"],
-    ("--grid", "lr=.1"): ["--grid belongs behind a command", "gridsearch run --grid"],
+    ("--grid", "lr=.1"): ["--grid goes after a command", "gridsearch run --grid"],
     ("run", "--lr", ".1"): ["unknown option --lr: lr is an axis", "`--grid lr=VALUE`"],
     ("run", "--grid", "lr", ".1"): ["did you mean `--grid lr=.1`"],
     ("run", "--grid", "lr", "=", ".1", ".01", "batch=", "10"): ["did you mean `--grid lr=.1,.01 batch=10`"],
@@ -282,7 +282,7 @@ def test_an_output_that_has_no_room_is_told(words):
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         "gridsearch: error: no space left for the output",
-        "  make room and run the same command again",
+        "  free some space and run the same command again",
     ]
 
 

@@ -187,8 +187,7 @@ def test_verify_counts_and_names_the_files_of_a_folder_that_a_run_leaves_out(cli
     broken = cli("data", "verify", f"folder:{tmp_path / 'pets'}")
     assert broken.code == 4
     assert (
-        "folder:pets: 1 file is not as it should be, and a run leaves it out\ncat/bad.png: not an image"
-        in broken.out
+        "folder:pets: 1 file has a problem, and a run leaves it out\ncat/bad.png: not an image" in broken.out
     )
     assert "all files are as they should be" not in broken.out
 

@@ -27,5 +27,5 @@ def test_a_working_directory_that_is_gone_is_one_line(words, cli, tmp_path):
     gone.rmdir()
     result = cli(*words)
     assert result.code == 2
-    assert result.error == "the working directory is gone"
+    assert result.error == "the working directory no longer exists"
     assert len(result.err.splitlines()) == 2

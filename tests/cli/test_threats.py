@@ -115,6 +115,6 @@ def test_a_server_without_a_login_warns_when_it_leaves_this_machine(cli, tmp_pat
         port = str(taken.getsockname()[1])
         result = cli(command, "--host", "0.0.0.0", "--port", port)
         assert result.code == 2
-        assert f"whoever reaches this address can {can}" in result.err
+        assert f"anybody who can reach this address can {can}" in result.err
         here = cli(command, "--port", port)
     assert "whoever reaches" not in here.err

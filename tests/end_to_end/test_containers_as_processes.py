@@ -68,7 +68,7 @@ def test_a_server_becomes_healthy_and_ends_at_sigterm(cli, name):
             time.sleep(0.5)
         server.terminate()
         assert server.wait(timeout=60) == 143
-        assert "whoever reaches this address" in server.stderr.read(), "it listens to all and says so"
+        assert "anybody who can reach this address" in server.stderr.read(), "it listens to all and says so"
     finally:
         server.kill()
         server.wait()

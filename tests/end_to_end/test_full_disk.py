@@ -46,7 +46,7 @@ def test_a_run_stops_and_goes_on_where_there_is_room(program, cli, small_disk):
     stopped = program(*WORDS, "--workers", "1", "--lanes", "2", timeout=120)
     assert stopped.code == 4, stopped.err
     assert "no space left" in stopped.error
-    assert "make room and run the same command again" in stopped.err
+    assert "free some space and run the same command again" in stopped.err
     found = counts(cli)
     assert found.get("failed", 0) == found.get("running", 0) == 0
     assert 0 < found["complete"] < 6

@@ -196,7 +196,7 @@ def test_a_folder_of_images_is_a_dataset_like_any_other(cli, tmp_path):
     Image.new("RGB", (20, 24)).save(tmp_path / "shades" / "dark ones" / "one more.png")
     changed = cli("run", "--study", "shades")
     assert changed.code == 4
-    assert "other than when study 'shades' was made" in changed.error
+    assert "have changed since study 'shades' was made" in changed.error
 
 
 WAITING_NET = """

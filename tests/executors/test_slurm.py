@@ -165,7 +165,7 @@ def test_a_job_that_dies_is_replaced_and_one_without_work_is_given_back(slurm, c
         wait_for(lambda: heard.has("died"))
         wait_for(lambda: len(in_allocations(home)) == 2)
         code.with_name("hold").unlink()
-        wait_for(lambda: heard.has("has nothing to do: it is given back"))
+        wait_for(lambda: heard.has("is idle: it is released"))
         wait_for(lambda: len(in_allocations(home)) == len(slurm.jobs()) == 1)
         code.with_name("hold-6").unlink()
 

@@ -117,7 +117,7 @@ def test_settings_that_cannot_matter_are_set_to_their_defaults(resolver):
         ("sgd", 0.9, True, ()),
     ]
     assert (expansion.points, expansion.dropped) == (4, 4)
-    assert expansion.warnings == ("4 of 8 points repeat others: they differ in nothing that has an effect",)
+    assert expansion.warnings == ("4 of 8 points repeat others: they differ only in settings without effect",)
 
 
 def test_an_axis_without_effect_is_told(resolver):
@@ -125,7 +125,7 @@ def test_an_axis_without_effect_is_told(resolver):
     assert expansion.points == 1
     assert expansion.warnings == (
         "momentum has no effect at any point (optimizer=adam)",
-        "1 of 2 points repeats another: it differs in nothing that has an effect",
+        "1 of 2 points repeats another: it differs only in settings without effect",
     )
 
 
@@ -162,7 +162,7 @@ def test_a_patience_that_no_trial_can_lose_is_none(resolver):
     expansion = expand(resolver, Grid(patience=[9, 20]), recipe={"epochs": 10})
     assert expansion.warnings[0] == "patience has no effect at any point (epochs=10)"
     assert expand(resolver, recipe={"patience": 2}, val=0.0).warnings == (
-        "patience goes by the train accuracy: nothing is held out (val=0)",
+        "patience uses the train accuracy, because nothing is held out (val=0)",
     )
 
 

@@ -61,7 +61,7 @@ def test_all_problems_are_told_at_once():
         ("dataset", "mnist", "'dataset' is an option of its own, not a key of the recipe"),
         ("model", "mlp", "'model' is an option of its own, not a key of the recipe"),
         ("model_source", "x", "'model_source' is found out from the plug-ins, not a key of the recipe"),
-        ("seed", 1, "seeds are replicates of every point and stand outside the recipe (seeds)"),
+        ("seed", 1, "seeds are replicates of every point, not part of the recipe (seeds)"),
         ("lr", [0.1, 0.2], "lr takes one value; several go into the grid"),
         ("lr", "1,2", "lr must be a number, not '1,2'"),
         ("lr", float("nan"), "lr must be finite, not nan"),

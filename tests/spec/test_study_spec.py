@@ -228,31 +228,31 @@ def test_a_grid_of_the_command_line_wins_over_the_files_recipe(tmp_path):
     [
         (
             {"words": ["lr=.1"], "settings": ["lr=.2"]},
-            "--set lr=.2: lr is given with --grid as well; one of them must go",
+            "--set lr=.2: lr is given with --grid as well; give only one of them",
         ),
         (
             {"words": ["lr=.1"], "settings": ["learning_rate=.2"]},
-            "--set learning_rate=.2: lr is given with --grid as well; one of them must go",
+            "--set learning_rate=.2: lr is given with --grid as well; give only one of them",
         ),
         (
             {"words": ["lr,epochs=.1/2"], "options": {"epochs": 3}},
-            "--epochs 3: epochs is given with --grid as well; one of them must go",
+            "--epochs 3: epochs is given with --grid as well; give only one of them",
         ),
         (
             {"words": ["model=lenet,mlp"], "options": {"model": "mlp"}},
-            "--model mlp: model is given with --grid as well; one of them must go",
+            "--model mlp: model is given with --grid as well; give only one of them",
         ),
         (
             {"words": ["seed=1"], "options": {"seeds": 3}},
-            "--seeds 3: seeds is given with --grid as well; one of them must go",
+            "--seeds 3: seeds is given with --grid as well; give only one of them",
         ),
         (
             {"options": {"epochs": 3}, "settings": ["epochs=4"]},
-            "--set epochs=4: epochs is given with --epochs 3 as well; one of them must go",
+            "--set epochs=4: epochs is given with --epochs 3 as well; give only one of them",
         ),
         (
             {"settings": ["batch=3", "batch_size=4"]},
-            "--set batch_size=4: batch is given with --set batch=3 as well; one of them must go",
+            "--set batch_size=4: batch is given with --set batch=3 as well; give only one of them",
         ),
         ({"settings": ["batch"]}, "--set batch: is not KEY=VALUE"),
         ({"settings": ["batch="]}, "--set batch=: no value"),

@@ -172,7 +172,7 @@ def test_a_database_of_another_program_is_refused_and_left_as_it_is(url, home):
             "newer gridsearch .schema 99",
             "pip install --upgrade gridsearch",
         ),
-        ("UPDATE gridsearch_schema SET revision = 0", "older gridsearch .schema 0", "begin a new store"),
+        ("UPDATE gridsearch_schema SET revision = 0", "older gridsearch .schema 0", "start a new store"),
         (
             "UPDATE alembic_version SET version_num = 'v3.0.0.d'",
             "an older Optuna .revision v3.0.0.d",
@@ -215,7 +215,7 @@ def test_a_store_that_lacks_a_table_or_a_column_is_refused_and_left_as_it_is(
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
     before = digest(path)
-    assert "bring back a copy" in refused(url, home, match=f"is damaged: it has no {missing}").hint
+    assert "restore a copy" in refused(url, home, match=f"is damaged: it has no {missing}").hint
     assert digest(path) == before
 
 

@@ -132,12 +132,12 @@ def test_a_store_that_is_read_only_can_be_read(postgresql, new_database, home, m
             "newer gridsearch .schema 99",
             "pip install --upgrade",
         ),
-        ("UPDATE gridsearch_schema SET revision = 0", "older gridsearch .schema 0", "begin a new store"),
+        ("UPDATE gridsearch_schema SET revision = 0", "older gridsearch .schema 0", "start a new store"),
         ("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "an older Optuna", "postgresql.psycopg://"),
         (
             "DROP TABLE gridsearch_epochs",
             "is damaged: it has no table gridsearch_epochs",
-            "bring back a backup",
+            "restore a backup",
         ),
         ("ALTER TABLE trials DROP COLUMN number", "is damaged: it has no column trials.number", "backup"),
     ],
@@ -369,7 +369,7 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_loses_nothing(own_ser
         impatient = Run(store, make, patience=0.0)
         own_server.stop()
         impatient.store.record_epochs([])
-        with pytest.raises(StoreUnreachable, match="away for more than 0 s") as caught:
+        with pytest.raises(StoreUnreachable, match="unavailable for more than 0 s") as caught:
             impatient.store.tend()
         assert caught.value.exit_code == 75
         impatient.store.close()

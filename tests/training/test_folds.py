@@ -72,7 +72,7 @@ def test_folds_of_groups_are_as_even_as_their_groups_allow():
     [
         ([0] * 9 + [1] * 3, 4, None, "folds=4: the smallest class has 3 images"),
         ([0, 1] * 6, 4, [0] * 4 + [1] * 4 + [2] * 4, "folds=4: the images are of 3 groups"),
-        ([0] * 6 + [1] * 2, 2, [0, 0, 0, 1, 1, 1, 2, 2], "1 of 2 classes lie within one group each"),
+        ([0] * 6 + [1] * 2, 2, [0, 0, 0, 1, 1, 1, 2, 2], "1 of 2 classes are in a single group each"),
     ],
 )
 def test_folds_that_cannot_be_are_refused_in_one_line(labels, folds, groups, words):

@@ -143,7 +143,7 @@ def test_classes_that_hold_folders_of_the_same_names_are_taken_with_a_note_and_n
     tree = scan(build(tmp_path / "im", words))
     assert tree.classes == tuple(each.partition("/")[0] for each in words.split())
     assert not tree.skipped.cautions
-    (note,) = [note for note in tree.skipped.notes() if "which are taken for no classes" in note]
+    (note,) = [note for note in tree.skipped.notes() if "which are not taken as classes" in note]
     assert "hold folders of the same names (" in note
 
 

@@ -250,7 +250,7 @@ class LivePages:
     def _stop(self, name: str, environ: WSGIEnvironment) -> _Answer:
         given = environ.get("HTTP_X_GRIDSEARCH_TOKEN", "")
         if not hmac.compare_digest(given.encode(), self._secret.encode()):
-            words = "This page is of an earlier server, or not of this one: load it again."
+            words = "This page comes from another or an earlier server: reload it."
             return _plain("403 Forbidden", words)
         when = _form(environ).get("when", "epoch")
         if when not in ("epoch", "now"):

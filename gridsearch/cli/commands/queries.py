@@ -40,7 +40,7 @@ def report(arguments: argparse.Namespace) -> int:
         from gridsearch.cli.commands import side_by_side
 
         if arguments.pareto or arguments.model:
-            raise UsageError("--pareto is of one study, and goes without --trial")
+            raise UsageError("--pareto takes one study, and no --trial")
         return side_by_side.trials(arguments) if arguments.trial else side_by_side.studies(arguments)
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
@@ -85,7 +85,7 @@ def export(arguments: argparse.Namespace) -> int:
 
     to = exporting.require_target(arguments.to or ("json" if arguments.json else arguments.format or "csv"))
     if arguments.to is not None and arguments.format is not None:
-        raise UsageError(f"--format {arguments.format} and --to {to}: one of them must go")
+        raise UsageError(f"--format {arguments.format} and --to {to}: give only one of them")
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
         made = exporting.export(store, arguments.study, to=to, by=arguments.by, output=arguments.output)
@@ -139,7 +139,9 @@ def study(arguments: argparse.Namespace) -> int:
         trials = plural(sum(found.counts.values()), "trial")
         question = f"delete study {arguments.name!r} with {trials} and all its files? [y/N] "
         if not sys.stdin.isatty():
-            raise UsageError("study delete asks, and nobody is there to answer", hint="add --yes")
+            raise UsageError(
+                "study delete asks for confirmation, and nobody can answer here", hint="add --yes"
+            )
         print(question, end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             err.say("nothing was deleted")

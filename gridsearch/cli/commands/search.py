@@ -174,8 +174,8 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
         return None
     if arguments.code:
         raise UsageError(
-            "--code names code for a study that exists, and here is a grid",
-            hint="the grid names it: --set augment=FILE.py:NAME, or optimizer=FILE.py:NAME as an axis",
+            "--code is for an existing study, not for a grid",
+            hint="name it in the grid: --set augment=FILE.py:NAME, or optimizer=FILE.py:NAME as an axis",
         )
     if models:
         given["model"] = models[-1]  # as with every option that is given twice
@@ -262,8 +262,8 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         + (f" ({', '.join(beside)})" if beside else "")
     )
     out.print(
-        f"new {found.new} · done {found.done} · failed {found.failed} (offered again) · "
-        + (f"pruned {found.pruned} (offered again) · " if found.pruned else "")
+        f"new {found.new} · done {found.done} · failed {found.failed} (tried again) · "
+        + (f"pruned {found.pruned} (tried again) · " if found.pruned else "")
         + f"waiting or running {found.open}"
     )
     better = ", the lower the better" if found.direction == "minimize" else ""
@@ -321,7 +321,7 @@ def _memory_text(found: Plan) -> str:
         if found.memory.shared_mb
         else ""
     )
-    return f"up to {found.memory.worker_mb:.0f} MB a worker{shared}"
+    return f"up to {found.memory.worker_mb:.0f} MB per worker{shared}"
 
 
 def _time_text(found: Plan) -> str:

@@ -54,7 +54,7 @@ def trials(arguments: argparse.Namespace) -> int:
     from gridsearch.service.queries.comparisons import draw_trials
 
     if len(arguments.study) > 1 or arguments.where or arguments.by:
-        raise UsageError("--trial names trials of one --study, and goes without --where and --by")
+        raise UsageError("--trial takes one --study, and no --where or --by")
     places = Places.find(arguments.home, arguments.store)
     with existing(places) as store:
         made = draw_trials(store, arguments.study[0], arguments.trial, root=places.data)

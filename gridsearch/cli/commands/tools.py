@@ -36,7 +36,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
         for study, trials in studies.too_large_for_dashboard(store):
             again = dataclasses.replace(places.again, study=study)
             say(
-                f"study {study!r} has {trials:,} trials, all of which the dashboard sends whenever it is opened: "
+                f"study {study!r} has {trials:,} trials, all of which the dashboard loads whenever it is opened: "
                 f"`{again.report()}` shows them at once"
             )
         signum = serve_dashboard(
@@ -129,7 +129,7 @@ def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
 def _warn_of_host(arguments: argparse.Namespace, *, can: str = "read and delete studies") -> None:
     if arguments.host not in LOOPBACK:
         lines = display.Lines(no_color=arguments.no_color)
-        lines.warn(f"listening on {arguments.host}: whoever reaches this address can {can}")
+        lines.warn(f"listening on {arguments.host}: anybody who can reach this address can {can}")
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -169,11 +169,7 @@ def _show_inspection(name: str, found: Inspection, *, quiet: bool) -> None:
         print(line)
     if len(found.problems) > 1 or (found.problems and found.notes):  # and not a refusal of the whole
         one = len(found.problems) == 1
-        count = (
-            "1 file is not as it should be"
-            if one
-            else f"{len(found.problems)} files are not as they should be"
-        )
+        count = "1 file has a problem" if one else f"{len(found.problems)} files have problems"
         leaves = f", and a run leaves {'it' if one else 'them'} out" if locators.placed(name) else ""
         print(f"{name}: {count}{leaves}")
     for line in found.problems:

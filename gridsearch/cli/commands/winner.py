@@ -71,7 +71,7 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
     assert found.test is not None
     out = display.console(no_color=arguments.no_color)
     if not found.fresh:
-        out.print("the test set has been read before; this was the result:")
+        out.print("the test set was used before; the result then:")
     whose = "tested then, no longer the winner" if found.changed else "winner"
     out.print(f"{whose}: {display.params_text(found.test['params'])}")
     out.print(reporting.in_words(found.test), style="bold")

@@ -310,11 +310,11 @@ def _mistakes_alt(mistakes: Sequence[Mistake], class_names: Sequence[str]) -> st
     highest = 1 + max(max(m.true, m.predicted) for m in mistakes)
     names = class_labels(class_names, max(highest, len(class_names)))
     words = [
-        f"{printable(names[m.true], 40)} taken for {printable(names[m.predicted], 40)} "
+        f"{printable(names[m.true], 40)} predicted as {printable(names[m.predicted], 40)} "
         f"at {100 * m.probability:.1f} %"
         for m in mistakes[:4]
     ]
-    return f"The {plural(len(mistakes), 'image')} that the winner got wrong with the most confidence: {listed(words)}."
+    return f"The {plural(len(mistakes), 'image')} that the winner got wrong with most confidence: {listed(words)}."
 
 
 def _winner_note(best: RankedPoint, trial: TrialRecord, ranking: Ranking, *, images: int) -> str:

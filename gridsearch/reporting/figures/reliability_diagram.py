@@ -32,11 +32,11 @@ def reliability_figure(bins: Sequence[ReliabilityBin], *, title: str) -> Figure 
     above.vlines(xs, [b.ci_low for b in bins], [b.ci_high for b in bins], color=PALETTE[0], linewidth=1.2)
     above.plot(xs, ys, color=PALETTE[0], marker="o", markersize=5, linewidth=1.4)
     above.vlines(xs, xs, ys, color=ACCENT, linewidth=1.0, linestyle=":")
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy (95 % interval)")
     below.bar(
         [(b.low + b.high) / 2 for b in bins], [b.images for b in bins], width=0.9 / BINS, color=PALETTE[0]
     )
-    below.set(xlabel="probability of the chosen class", ylabel="images")
+    below.set(xlabel="confidence: probability of the predicted class", ylabel="images")
     for axes in (above, below):
         ruled(axes, along="both")
     Unit("val_accuracy").dress(above.xaxis)
@@ -48,8 +48,8 @@ def reliability_words(bins: Sequence[ReliabilityBin]) -> str:
     """Say how far probability and accuracy are apart, and on which side."""
     images = sum(b.images for b in bins)
     surer = sum(b.images * (b.confidence - b.accuracy) for b in bins) / images
-    side = "too sure" if surer > 0 else "not sure enough"
+    side = "overconfident" if surer > 0 else "underconfident"
     return (
-        f"On average over images, probability and accuracy are {100 * calibration_error(bins):.1f} percentage points "
-        f"apart (expected calibration error, {BINS} bins); taken together it is {100 * abs(surer):.1f} points {side}."
+        f"Confidence and accuracy differ by {100 * calibration_error(bins):.1f} percentage points on average "
+        f"(expected calibration error, {BINS} bins); overall the network is {100 * abs(surer):.1f} points {side}."
     )

@@ -124,10 +124,10 @@ def _no_effect(
     yield Finding(
         code="GS102",
         axis=axis,
-        sentence=f"{printable(axis)} has no effect that matters: between no two of its {len(levels)} values is the "
-        f"mean difference larger than {digits.finer(widest).difference(widest)} (95 % sure, over {count} pairs), and "
-        f"by chance alone a trial scatters by {digits.finer(most).difference(most)} (standard deviation): leave it "
-        "out, and try more seeds instead.",
+        sentence=f"{printable(axis)} has no visible effect: its {len(levels)} values differ by at most "
+        f"{digits.finer(widest).difference(widest)} on average (95 % confidence, {count} pairs of points), less than "
+        f"trials vary by chance ({digits.finer(most).difference(most)}, standard deviation). Leave it out, and use "
+        "more seeds instead.",
         command=grids.without(axis, kept=[best.level(axis)], point=best, seeds=2),
     )
 

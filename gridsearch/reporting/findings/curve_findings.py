@@ -72,9 +72,9 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     yield Finding(
         code="GS103",
         sentence=f"{name[:1].upper()}{name[1:]} still {'falls' if metric == LOSS else 'rises'}: by "
-        f"{digits.difference(mean)} an epoch over the last {last} of {epochs} epochs (at least "
-        f"{digits.difference(low, unit=False)}, 95 % confidence; {of} of the winner and of what is tied with it): more "
-        f"epochs {help_too}.",
+        f"{digits.difference(mean)} per epoch over the last {last} of {epochs} epochs (at least "
+        f"{digits.difference(low, unit=False)}, with 95 % confidence; {of} of the winner and the points tied with it). "
+        f"More epochs {help_too}.",
         command=grids.around(best, {"epochs": [2 * epochs]}),
     )
 

@@ -133,7 +133,7 @@ def lead_over(blocks: Blocks, axis: str, other: Value, *, level: float) -> str |
                 *both, count = common
                 gap, over = abs(both[0] - both[1]), f" over the {plural(count, ranking.noun)} that both have"
                 means = [digits.show(mean) for mean in both]
-            said = f"{' against '.join(means)}; more than chance explains, 95 % confidence"
+            said = f"{' against '.join(means)}; more than chance explains, with 95 % confidence"
             return f"{digits.difference(gap)}{over} ({said})"
     found = difference(blocks, axis, best.level(axis), other, level=level)
     if found is None or not found.low > 0:
@@ -141,8 +141,8 @@ def lead_over(blocks: Blocks, axis: str, other: Value, *, level: float) -> str |
     digits = digits.finer(found.high - found.low)
     low, high = (digits.difference(end, unit=False) for end in (found.low, found.high))
     return (
-        f"{digits.difference(found.mean)} on average (between {low} and {high}, 95 % confidence; {found.count} pairs "
-        "that differ in it alone)"
+        f"{digits.difference(found.mean)} on average (95 % interval {low} to {high}, over {found.count} pairs of "
+        "points that differ only in it)"
     )
 
 

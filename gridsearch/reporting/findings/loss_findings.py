@@ -50,9 +50,9 @@ def about_losses(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
                 code=code,
                 axis=axis,
                 value=value,
-                sentence=f"With {printable(axis)}={show_value(value)} {hit} of {plural(at, 'trial')} {verb} "
-                f"alike{why}, without it {other} of {rest} (Fisher's exact test, p {_p(p_value)}; the first is trial "
-                f"{first.number}): go on without that value.",
+                sentence=f"{hit} of {plural(at, 'trial')} with {printable(axis)}={show_value(value)} {verb} "
+                f"in the same way{why}, and {other} of {rest} without it (Fisher's exact test, p {_p(p_value)}; the "
+                f"first is trial {first.number}). Continue without this value.",
                 command=grids.without(axis, kept=kept, point=point) if kept else "",
             )
 

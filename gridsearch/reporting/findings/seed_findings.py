@@ -24,21 +24,21 @@ def about_seeds(data: StudyData, ranking: Ranking) -> Iterator[Finding]:
         ranking.by_train and (found.compared < 2 or found.runner_up_differs)
     ):
         top = max(2, min(len(ranking.tied) + 1, 5))
-        yield _finding(data, "More seeds would show how much is chance", seeds=2, top=top)
+        yield _finding(data, "More seeds would show how much of the difference is chance", seeds=2, top=top)
         return
     if found.compared < 2 or found.runner_up_differs or found.basis is Basis.NOTHING or found.exact:
         return
     if found.more_seeds is None:
         yield Finding(
             code="GS104",
-            sentence=f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less.",
+            sentence=f"Even {MOST_SEEDS} seeds would not separate the two best points: choose the cheaper one.",
             command=data.again.best() if data.kind.classifies and not data.again.lost else "",
         )
         return
     yield _finding(
         data,
-        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if the difference is as large as "
-        "it seems (power 80 %)",
+        f"About {plural(found.more_seeds, 'more seed')} would separate the two best points, if the difference is as "
+        "large as it seems (power 80 %)",
         seeds=found.more_seeds,
         top=2,
     )
@@ -48,5 +48,5 @@ def _finding(data: StudyData, words: str, *, seeds: int, top: int) -> Finding:
     if not data.again.lost:
         return Finding(code="GS104", sentence=f"{words}.", command=data.again.more_seeds(seeds, top))
     own = listed([printable(name) for name in data.again.lost])
-    more = f"they need {own} again, which no file names: give the grid again from Python with more seeds."
+    more = f"they need {own} again, which is not in a file: run the grid again from Python with more seeds."
     return Finding(code="GS104", sentence=f"{words}; {more}", command="")

@@ -28,7 +28,7 @@ MOST_NAMED: Final = 3
 _VERSION: Final = "data_version"
 
 ONE_SEED: Final = (
-    "One seed per point: how much another seed would change is unknown; small differences may be chance."
+    "One seed per point: how much another seed would change is unknown, so small differences may be chance."
 )
 
 
@@ -57,21 +57,21 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     selects = {t.settings.get("select") for t in data.trials}
     if data.kind.classifies and "best" in selects:
         found.append(
-            "A trial's value is that of its best epoch, chosen on the very images that rank it, so "
+            "A trial's value is that of its best epoch, chosen on the same images that rank it, so it "
             "is slightly too high."
             if selects == {"best"}
-            else "Some trials count their best epoch and others their last: these values are not comparable."
+            else "Some trials count their best epoch and others their last one: these values are not comparable."
         )
     if data.sample is not None:
         count, of = data.sample
         found.append(
-            f"Only {plural(count, 'point')} of the grid's {of:,} {'was' if count == 1 else 'were'} asked for last "
-            "(--sample), spread evenly over it: a point that is not here may be better."
+            f"Only {plural(count, 'point')} of the grid's {of:,} {'was' if count == 1 else 'were'} requested "
+            "(--sample), spread evenly over the grid: a point outside the sample may be better."
         )
     if data.trials and not ranking.by_train and data.kind.classifies:
         worse = f"{'higher' if ranking.direction == 'minimize' else 'lower'} {_plain_name(ranking.metric)}"
         found.append(
-            "Ranked by the validation split alone; the test set plays no part in it. The best of many is partly "
+            "Ranked on validation data only; the test set was not used. The best of many is partly "
             f"lucky: expect a slightly {worse} on new images."
         )
     open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
@@ -93,8 +93,8 @@ def _incomparable_caution(data: StudyData, ranking: Ranking) -> str:
     one = len(ranking.incomparable) == 1
     text = (
         f"{plural(len(ranking.incomparable), 'point')} {'was' if one else 'were'} trained on other images"
-        f"{f' ({_VERSION} {versions})' if names else ''}: {'it stands' if one else 'they stand'} below, "
-        "ranked separately, and not compared with the others."
+        f"{f' ({_VERSION} {versions})' if names else ''}: {'it is' if one else 'they are'} ranked separately, below, "
+        "and not compared with the others."
     )
     if not names:
         return text
@@ -117,7 +117,7 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
     )
     if any(p.pruned and p.values for p in ranking.points):
         text += (
-            f" A point that lost {ranking.noun}s to pruning ranks below those that lost none: "
+            f" A point with pruned {ranking.noun}s ranks below all points without: "
             f"the mean of its remaining {ranking.noun}s is too high."
         )
     return text
@@ -132,9 +132,7 @@ def _early_caution(data: StudyData) -> str:
     spans = (f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in (epochs, of))
     text = f"{plural(len(early), 'trial')} stopped early, after {' of '.join(spans)} epochs"
     if any(t.settings.get("select") == "last" for t in early):
-        text += (
-            "; with select=last a trial counts as it stood when it stopped, its patience after its best epoch"
-        )
+        text += "; with select=last the epoch at which they stopped counts, not their best one"
     return f"{text}."
 
 
@@ -154,9 +152,7 @@ def _class_caution(data: StudyData, ranking: Ranking) -> str:
         words = f"The classes{of} are uneven ({uneven})"
     else:
         words = "Accuracy and balanced accuracy differ, so some classes are recognized better than others"
-    words += (
-        ": balanced accuracy and macro F1, in which all classes count equally, are shown beside accuracy."
-    )
+    words += ": balanced accuracy and macro F1, which weight all classes equally, are shown beside accuracy."
     scores = {
         i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None
     }
@@ -181,16 +177,19 @@ def _seed_caution(ranking: Ranking) -> str:
     if found.exact:
         words = words.partition(",")[0]
         return (
-            f"{words}. No point differs between its {noun}s, so there is no variation to measure and there are no "
-            "intervals."
+            f"{words}. All {noun}s of each point give the same value, so there is no variation to measure and no "
+            "interval."
         )
     if found.pooled:
         words += (
             f" {plural(found.pooled, 'point')} {'has' if found.pooled == 1 else 'have'} the same value for each {noun}"
-            f", which does not mean that another {noun} would give it too: the interval uses how similar points vary."
+            f", but another {noun} may differ: the interval uses the variation of similar points."
         )
     if most == FEW_SEEDS and noun == "seed":
-        words += " Two seeds hardly show how much a point varies, so intervals are wide; a third narrows them most."
+        words += (
+            " Two seeds are too few to estimate how much a point varies, so intervals are wide; a "
+            "third seed helps most."
+        )
     return words
 
 
@@ -210,9 +209,9 @@ def _outsized_caution(ranking: Ranking) -> str:
         return ""
     names = _named(ranking, found, lambda p: ranking.digits_of().show(p.mean))
     return (
-        f"The {metric_name(ranking.metric)} of {names} is finite, but too large to be summed with the others: "
-        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last, and the shares of variance leave "
-        f"{'it' if len(found) == 1 else 'them'} out."
+        f"The {metric_name(ranking.metric)} of {names} is finite, but too large to be averaged with the others: "
+        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last and "
+        f"{'is' if len(found) == 1 else 'are'} left out of the shares of variance."
     )
 
 
@@ -224,15 +223,15 @@ def _unsettled_caution(ranking: Ranking) -> str:
     names = _named(ranking, found, lambda p: f"{plural(p.n, p.noun)}, {_range(p, ranking.digits_of())}")
     one = len(found) == 1
     return (
-        f"{names} {'varies' if one else 'vary'} so widely over {'its' if one else 'their'} {ranking.noun}s that these "
-        f"cannot show whether {'it is' if one else 'they are'} worse than the best, though better points can be "
-        "distinguished from it; more seeds would."
+        f"{names} {'varies' if one else 'vary'} so much between {ranking.noun}s that {'its' if one else 'their'} "
+        f"values cannot show whether {'it is' if one else 'they are'} worse than the best, although better points can "
+        "be told apart from it: add seeds to settle it."
     )
 
 
 def _images_caution(found: Uncertainty) -> str:
     words, unread = (
-        f"Intervals and ties cover the choice of the {found.images or 0:,} validation images. ",
+        f"Intervals and ties cover only the choice of the {found.images or 0:,} validation images. ",
         found.unread,
     )
     if unread:
@@ -277,7 +276,7 @@ def _few_caution(ranking: Ranking) -> str:
     noun = best.noun
     of = f" of its {plural(len(best.trials), noun)}" if lost else f" {noun if best.n == 1 else f'{noun}s'}"
     return (
-        f"The winner's result rests on {best.n:,}{of}{missing}{least}: the others might have lowered it. "
+        f"The winner's result is the mean of only {best.n:,}{of}{missing}{least}: the others could lower it. "
         + (
             "Do not rely on its lead."
             if set(lost) == {TrialState.DIVERGED}
@@ -294,7 +293,7 @@ def _fewer_caution(ranking: Ranking) -> str:
     has, nouns = "has" if len(found) == 1 else "have", f"{ranking.noun}s"
     return (
         f"{plural(len(found), 'point')} {has} other {nouns} than the best: they are compared over the {nouns} "
-        "that both have, so not by the means shown here."
+        "that both have, not by the means shown here."
     )
 
 
@@ -315,9 +314,7 @@ def mixed_words(data: StudyData, ranking: Ranking) -> str:
     best = ranking.points[0].level(first)
     alone = data.again.report("--where", f"{first}={as_typed(best)}")
     found = "; ".join(parts)
-    return (
-        f"This ranking mixes points of several recipes: {found}. Compare each only with its own kind: {alone}"
-    )
+    return f"This ranking mixes points with different settings: {found}. To compare like with like: {alone}"
 
 
 def _points_at(ranking: Ranking, axis: str, value: Value) -> int:

@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from gridsearch.reporting.ranking.ranking import Ranking
 
 EFFECTS_EXACT: Final = (
-    "Share of the variance over all trials that each axis, and each pair of axes beyond its two axes, explains. Exact: "
-    "the points with a result are a complete grid."
+    "Share of the variance over all trials that each axis explains, and that each pair of axes explains beyond its two "
+    "axes. Exact, because the points with a result are a complete grid."
 )
 EFFECTS_FITTED: Final = (
-    "Share of the variance over all trials that each axis, and each pair of axes, explains beyond all others. By least "
-    "squares, since the grid has holes or uneven seeds."
+    "Share of the variance over all trials that each axis, and each pair of axes, explains beyond all others. "
+    "Estimated by least squares, because the grid has holes or uneven seeds."
 )
 EFFECTS_TOGETHER: Final = (
-    "The grid ties axes to each other (paired values, holes): {share} of the variance is confounded, explained by "
-    "several together and by none alone."
+    "Axes vary together in this grid (paired values, holes): {share} of the variance is confounded, so it cannot be "
+    "attributed to any single one."
 )
 EFFECTS_OVERLAP: Final = (
-    "The holes tie axes to each other, so that these shares are confounded: they overlap, each is the most that "
-    "there is to its name, and they do not add up."
+    "Because of the holes, axes vary together and these shares are confounded: they overlap, do not add up to 100 %, "
+    "and each is an upper bound."
 )
 MOST_EFFECTS: Final = 12
 SEEN_SHARE: Final = 0.0005

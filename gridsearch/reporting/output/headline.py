@@ -56,49 +56,50 @@ _ROUNDING = 1e-12
 
 METHODS = {
     Basis.SEEDS: (
-        "With 95 % confidence an interval holds the mean that its point would have over all seeds, judged by the "
-        "scatter of the point's own seeds (Student's t), or by that of points like it where its seeds give one value "
-        "(pooled variance); a point is tied with the best unless the best's lead is "
-        "larger than chance makes it in 5 % of such studies, allowing for the best being the pick of all points "
-        "(multiple comparisons with the best). This assumes that values scatter over seeds about like a normal "
-        "distribution, and that points of similar error scatter alike as far as their seeds do not say otherwise."
+        "A 95 % interval contains, with 95 % confidence, the mean that a point would have over all seeds. It is "
+        "computed from the variation over the point's own seeds (Student's t), or, if these all give one value, from "
+        "that of similar points (pooled variance). A point is tied with the best unless the best leads by more "
+        "than chance would in 95 % of such studies; the test allows for the best having been picked from all points "
+        "(multiple comparisons with the best). Assumptions: values over seeds are about normally distributed, and "
+        "points of similar error vary alike unless their seeds show otherwise."
     ),
     Basis.FOLDS: (
-        "With 95 % confidence an interval holds the mean that its point would have over all samples of so many images "
-        "and all seeds, judged by the scatter of its folds (Student's t). Folds are not independent, since they share "
-        "images to train on: the variance of the mean of K folds is taken to be s^2 (1/K + n2/n1), with n2 images that "
-        "validate and n1 that train (Nadeau and Bengio 2003), less what the partitions of several seeds average away; "
-        "that is wide for networks that change little with their training images. Points are "
-        "compared fold by fold; a point is tied with the best unless the best's lead is larger than chance makes it "
-        "in 5 % of such studies, allowing for the best being the pick of all points (multiple comparisons with the "
-        "best). This assumes that values scatter over folds about like a normal distribution."
+        "A 95 % interval contains, with 95 % confidence, the mean that a point would have over all samples of this "
+        "many images and all seeds. It is computed from the variation over the point's folds (Student's t). Folds "
+        "share training images and are not independent, so the variance of the mean of K folds is taken to be "
+        "s^2 (1/K + n2/n1), with n2 validation and n1 training images (Nadeau and Bengio 2003), less what several "
+        "partitions average away; this is conservative for networks that depend little on their training images. "
+        "Points are compared fold by fold. A point is tied with the best unless the best leads by more than chance "
+        "would in 95 % of such studies; the test allows for the best having been picked from all points (multiple "
+        "comparisons with the best). Assumption: values over folds are about normally distributed."
     ),
     Basis.IMAGES: (
-        "With 95 % confidence an interval holds the accuracy that its network would have over all images of this "
-        "kind (Wilson's interval); a point is tied with the best unless the best has more of the images that only "
-        "one of the two has right than chance gives it in 5 % of such studies, allowing for the best being the pick "
-        "of all points (McNemar's exact test). This assumes that the validation images are a random sample, and "
-        "covers their choice alone: with another seed the ranking may be another."
+        "A 95 % interval contains, with 95 % confidence, the accuracy of the network over all images of this kind "
+        "(Wilson's interval). Two networks are compared on the images that only one of them classifies correctly. A "
+        "point is tied with the best unless the best has more of these than chance would give it in 95 % of such "
+        "studies; the test allows for the best having been picked from all points (McNemar's exact test). Assumption: "
+        "the validation images are a random sample. Variation between seeds is not covered: another seed may change "
+        "the ranking."
     ),
 }
 """Where intervals and ties come from, and what they assume; `over_seeds` and `over_images` say more."""
 
 _OTHER_IMAGES: Final = (
-    "With 95 % confidence an interval holds the {metric} that its network would have over all images of this kind "
-    "({interval}); a point is tied with the best unless the best's lead is larger than the choice of the images makes "
-    "it in 5 % of such studies, allowing for the best being the pick of all points ({test}). This assumes that the "
-    "validation images are a random sample, and covers their choice alone: with another seed the ranking may be "
-    "another."
+    "A 95 % interval contains, with 95 % confidence, the {metric} of the network over all images of this kind "
+    "({interval}). A point is tied with the best unless the best leads by more than the choice of the images would "
+    "make it in 95 % of such studies; the test allows for the best having been picked from all points ({test}). "
+    "Assumption: the validation images are a random sample. Variation between seeds is not covered: another seed may "
+    "change the ranking."
 )
 _CONTRIBUTIONS: Final = "a normal test of what each image contributes to the difference"
-_OF_CLASSES: Final = "joined from the intervals of the classes"
+_OF_CLASSES: Final = "combined from the intervals of the classes"
 _OF_IMAGES: Final = {
     "balanced_accuracy": (_OF_CLASSES, _CONTRIBUTIONS),
     "macro_f1": (_OF_CLASSES, _CONTRIBUTIONS),
     "auc": (f"{_OF_CLASSES}, Newcombe's", _CONTRIBUTIONS),
     LOSS: ("from how much the losses of the images vary, on a logarithmic scale", _CONTRIBUTIONS),
     "ece": (
-        "15 bins of confidence; from how much the images vary, and lower, as gaps are partly chance: rather too wide",
+        "15 bins of confidence; from how much the images vary, extended downwards because gaps are partly chance",
         _CONTRIBUTIONS,
     ),
 }
@@ -107,7 +108,7 @@ _HITS: Final = ("Wilson's", "McNemar's exact test")
 
 TRAIN_WARNING = (
     "Nothing was held out (val=0): this ranking is by TRAIN accuracy. "
-    "It says how well the networks fit what they were trained on, not how they do on new images."
+    "It says how well the networks fit their training images, not how they perform on new ones."
 )
 
 
@@ -144,12 +145,14 @@ def _test(data: StudyData, ranking: Ranking) -> str:
     if best is None or tested is best:
         return words
     if tested is None:
-        return f"{words} It is about none of the points ranked here."
+        return f"{words} It is not the result of any point ranked here."
     name = show_params(best.params, ranking.varying or None)
     if tested.settings.data_fingerprint != best.settings.data_fingerprint:
-        return f"{words} It is about other images than those of the winner, {name}, which was not tested."
+        return (
+            f"{words} It was measured on other images than those of the winner, {name}, which was not tested."
+        )
     place = "a point without a rank" if tested.rank is None else f"rank {tested.rank}"
-    return f"{words} Another point leads by now, {name}: the test result is not that point's but that of {place}."
+    return f"{words} Another point leads now, {name}: the test result is that of {place}."
 
 
 def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:
@@ -241,7 +244,7 @@ def _below(ranking: Ranking, point: RankedPoint, *, better: bool) -> str:
     seeds = f"the mean of {point.replicates}" if point.n > 1 else point.replicates
     but = "though that is better, " if better else ""
     name = show_params(point.params, ranking.varying)
-    return f"The next, {name}, has {mean} ({seeds}); {but}it ranks below since {why}."
+    return f"The next, {name}, has {mean} ({seeds}); {but}it ranks below because {why}."
 
 
 def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str:
@@ -255,7 +258,7 @@ def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str
     gap, digits = _lead(ranking, means[0], means[1]), ranking.digits_of()
     side = "ahead" if gap >= 0 else "behind"
     return (
-        f"They are compared over the {plural(shared, ranking.noun)} that both have: there it is "
+        f"Over the {plural(shared, ranking.noun)} that both have, by which they are compared, it is "
         f"{digits.finer(gap).difference(abs(gap))} {side} ({digits.show(means[0])} against {digits.show(means[1])})."
     )
 
@@ -272,9 +275,10 @@ def _tie(ranking: Ranking) -> str:
     means = {p.mean for p in ranking.tied}
     equal = ranking.best is not None and means == {ranking.best.mean}
     if luck is None or of < 2 or found.exact or equal:  # no difference that luck might explain
-        return f"So {'has' if tied == 2 else 'have'} {plural(tied - 1, 'more point')}." if tied > 1 else ""
+        have = "has" if tied == 2 else "have"
+        return f"{plural(tied - 1, 'more point')} {have} this mean too." if tied > 1 else ""
     if not tied:
-        over = "over the points that can be compared" if found.unsettled else ""
+        over = " over the points that can be compared" if found.unsettled else ""
         return (
             f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % confidence)."
         )

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 SIZES: Final = (2, 3, 5, 10)
 """So many of the best points are taken together; no more are read, however many there are."""
 
-FLATTERED: Final = (
-    "Which points and how many of them was picked on these very images, which flatters an ensemble: "
-    "expect less on new ones."
-)
+FLATTERED: Final = "The points and their number were chosen on these same images, so expect less on new ones."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +117,8 @@ def ensembles_in_words(found: Sequence[Ensemble]) -> str:
         f"{len(e.trials)} points {shown(e.accuracy)} % [{shown(e.ci_low)}, {shown(e.ci_high)}]" for e in found
     )
     return (
-        f"The best points together (mean of the probabilities, one network a point): {sizes}; "
-        f"the first network alone {shown(found[0].alone)} %. {FLATTERED}"
+        f"Ensembles of the best points (mean of the probabilities, one network per point): {sizes}; "
+        f"the best network alone {shown(found[0].alone)} %. {FLATTERED}"
     )
 
 

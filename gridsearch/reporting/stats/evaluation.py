@@ -163,7 +163,7 @@ def chosen_words(test: Mapping[str, Any]) -> str:
         return ""
     name = metric_name(chosen["metric"].removeprefix("val_"))
     if chosen["value"] is None:
-        return f"The point was chosen by its {name}, which these images cannot give."
+        return f"The point was chosen by its {name}, which cannot be computed on these images."
     digits = Digits.of([chosen["value"]], chosen["metric"]).finer(chosen["ci_high"] - chosen["ci_low"])
     low, high = digits.show(chosen["ci_low"], unit=False), digits.show(chosen["ci_high"])
     return f"Its {name}, by which it was chosen, is {digits.show(chosen['value'])}, 95 % interval {low} to {high}."
@@ -174,15 +174,15 @@ def interval_words(test: Mapping[str, Any]) -> str:
     seeds = plural(len(test["seeds"]), "seed")
     if test["interval"] == "seeds":
         return f"Student's t over {seeds}"
-    luck = "Wilson's over the images: it says nothing about variation between seeds"
+    luck = "Wilson's over the images, which does not cover variation between seeds"
     if len(test["seeds"]) == 1:
         return f"one seed; {luck}"
-    return f"Student's t over {seeds} of one value has no width; {luck}"
+    return f"all {seeds} give one value; {luck}"
 
 
 def reading_words(test: Mapping[str, Any]) -> str:
     """Return when the test images were read, and whether for the first time."""
     day = f"{datetime.fromisoformat(test['when']).astimezone():%Y-%m-%d}"  # as on the wall, not in UTC
     if test["clean"]:
-        return f"read once, on {day}"
-    return f"read {test['reading']} times, last on {day}: no longer a clean test"
+        return f"test set used once, on {day}"
+    return f"test set used {test['reading']} times, last on {day}: no longer a clean test"

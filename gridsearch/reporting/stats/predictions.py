@@ -202,7 +202,7 @@ def most_confused(
     found = []
     for true, predicted in pairs[:limit]:
         count, of = int(wrong[true, predicted]), int(images[true])
-        words = f"{names[true]} taken for {names[predicted]}, {100 * count / of:.1f} %"
+        words = f"{names[true]} predicted as {names[predicted]}, {100 * count / of:.1f} %"
         found.append(Confusion(true, predicted, count, of, words))
     return tuple(found)
 

@@ -21,7 +21,7 @@
         if (text) group.append(label(left + (j + 0.5) * cell, top + (i + 0.5) * cell + 4, text, { "text-anchor": "middle", "font-size": 10.5, class: share > 0.3 ? "on-heat" : null }));
         drawn.push(group);
         if (!n) return;
-        const words = i === j ? `${names[i]}: recognised` : `${report.isolated(names[i])} taken for ${report.isolated(names[j])}`;
+        const words = i === j ? `${names[i]}: recognised` : `${report.isolated(names[i])} predicted as ${report.isolated(names[j])}`;
         marks.push({ element: group, lines: () => [words, `${n} of ${totals[i]} images, ${percent(share)}`, titled ? of : null] });
       });
       if (i % every) return;

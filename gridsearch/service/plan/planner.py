@@ -364,7 +364,7 @@ def _lane_by_lane(settings: ImageSettings) -> Iterator[str]:
     """Say what of a pack's step is done for one lane after the other."""
     for kind, name in settings.uses[2:]:
         if kind == "optimizer":
-            yield f"optimizer {name} moves one lane after the other"
+            yield f"optimizer {name} takes its steps one lane after the other"
         else:
             yield f"augment {name} is called for one lane after the other, once for lanes that see the same images"
 

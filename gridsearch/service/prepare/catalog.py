@@ -190,7 +190,7 @@ class Catalog:
         ]
         for option in options:
             if option in ("lr", "weight_decay"):
-                problems.append(f"optimizer.{option}: the recipe's key {option} says it")
+                problems.append(f"optimizer.{option}: use the recipe's key {option} instead")
             elif option not in takes and not every:
                 problems.append(
                     f"optimizer.{option}: {plugin.name!r} has no such option{nearest(option, takes)}"

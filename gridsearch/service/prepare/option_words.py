@@ -23,7 +23,7 @@ def duration(text: str) -> float:
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
     total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
     if total <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
+        raise argparse.ArgumentTypeError(f"{text!r} must be more than 0")
     return total
 
 

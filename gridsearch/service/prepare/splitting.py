@@ -82,9 +82,9 @@ def _check_own_validation(images: ImageData, settings: ImageSettings) -> None:
     if both.size:
         count = len(np.unique(images.groups[held_out]))
         raise UsageError(
-            f"--group {settings.group}: {len(both)} of the {count} groups of validation images that "
-            f"{settings.dataset!r} brings are trained on too",
-            hint="give --folds K, which shares out all images by group; or let the dataset bring no such validation "
+            f"--group {settings.group}: {len(both)} of the {count} groups of {settings.dataset!r}'s "
+            "validation images are in its training images too",
+            hint="give --folds K, which splits all images by group; or ignore the dataset's own validation "
             "images (csv: --set data.split=none)",
         )
 
@@ -113,7 +113,7 @@ def _check_classes(images: ImageData, labels: np.ndarray) -> None:
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UsageError(
-            f"class_weight=balanced: class {missing[0]}{others} has no image to train on, so that no weight fits",
+            f"class_weight=balanced: class {missing[0]}{others} has no image to train on, so its weight is undefined",
             hint="leave class_weight out, or the classes without images",
         )
 

@@ -125,7 +125,7 @@ def present(
     if not trials:
         again = _command(spec, catalog.dataset.locator, data.again.where)
         raise DataError(
-            f"the images of {catalog.subject!r} are other than when study {data.name!r} was made",
+            f"the images of {catalog.subject!r} have changed since study {data.name!r} was made",
             hint=f"its trials stay as they are; new ones beside them: {again}"
             if again
             else "run the grid again: the changed data makes new trials beside the old",

@@ -34,13 +34,13 @@ def warnings(found: Iterable[Plugin], *, version: str | None) -> list[str]:
     for plugin in found:
         if plugin.edited:
             said.append(
-                f"{plugin.name}: {plugin.edited} says something else than what this session has imported of it; what "
-                "is loaded runs (reload the module to run what is written)"
+                f"{plugin.name}: {plugin.edited} has changed since this session imported it; the imported "
+                "version runs (reload the module to run the new one)"
             )
         if plugin.missing and version is None:
             said.append(
-                f"{plugin.name} reaches {_several(plugin.missing)}, which has no address: it is computed again each "
-                'time; version="..." says what it is, and keeps the results until you change it'
+                f"{plugin.name} uses {_several(plugin.missing)}, which cannot be identified: its trials are computed "
+                'again each time; version="..." keeps their results until you change it'
             )
     return said
 
@@ -54,8 +54,8 @@ def changed_meanwhile(found: Iterable[Plugin], *, version: str | None) -> list[s
         now = plugins.identity(plugin.target, version=version)
         if plugin.source not in (now.source, now.older):
             said.append(
-                f"{plugin.name} changes what it reaches while it runs ({_difference(plugin.parts, now.parts)}), and "
-                "so is another one the next time: it is computed again then, unless it keeps this elsewhere"
+                f"{plugin.name} changes what it uses while it runs ({_difference(plugin.parts, now.parts)}), so the "
+                "next run counts it as changed and computes it again; keep such state elsewhere"
             )
     return said
 
@@ -178,9 +178,9 @@ def check_same(
         return
     if plugin.missing:
         raise UsageError(
-            f"{kind} {plugin.name!r} reaches {_several(plugin.missing)}, which has no address: nobody can say whether "
-            f"it is the one of study {study!r}",
-            hint='run the grid with version="...", which says what it is',
+            f"{kind} {plugin.name!r} uses {_several(plugin.missing)}, which cannot be "
+            f"identified: it may not be the one of study {study!r}",
+            hint='run the grid with version="...", which identifies it',
         )
     before = spec.get(CODE, {}).get(plugin.name, {}).get(stored)
     what = "" if before is None else f": {_difference(before, plugin.parts)}"
@@ -201,7 +201,7 @@ def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     ):
         if names:
             words.append(f"{_several(names)} {'is' if len(names) == 1 else 'are'} {what}")
-    return "; ".join(words) or "something that it reaches is another"
+    return "; ".join(words) or "something that it uses has changed"
 
 
 def _several(names: Iterable[str]) -> str:

@@ -233,7 +233,7 @@ def _store(places: Places) -> Iterator[Finding]:
     if writable:
         yield Finding("store", "ok", f"{url}: {held}; {server}")
     else:
-        detail = f"{url}: {held}; {server}: it can be read here, and not written"
+        detail = f"{url}: {held}; {server}: read-only here"
         yield Finding("store", "note", detail, "ask for the right to write it, or begin another with --store")
 
 

@@ -343,11 +343,11 @@ def _images(
         raise DataError(f"dataset {settings.dataset!r} is your own code, which a report does not run")
     locator = stored_dataset(store.study_data(study), spec, store.home.root)
     if root is None:
-        raise DataError(f"dataset {settings.dataset!r} is not at hand")
+        raise DataError(f"dataset {settings.dataset!r} is not available")
     catalog = Catalog(locator, root)
     if not catalog.available:
         raise DataError(f"dataset {settings.dataset!r} is not on this machine")
     images, fingerprint = catalog.known(settings.data_options, wanted=settings.data_fingerprint)
     if fingerprint != settings.data_fingerprint:
-        raise DataError(f"the images of {settings.dataset!r} are other than when the study was made")
+        raise DataError(f"the images of {settings.dataset!r} have changed since the study was made")
     return images

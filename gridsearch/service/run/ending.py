@@ -59,7 +59,7 @@ class Ending:
             self._since.setdefault("signal", now)
         if budget is not None and self._run.progress.seconds > budget:
             self._begin(
-                "budget", f"the budget of {duration_word(budget)} is spent: running trials are stopped"
+                "budget", f"the budget of {duration_word(budget)} is used up: running trials are stopped"
             )
         if request == "epoch":
             self._begin("request", "asked to stop: running trials stop at the end of their epoch")

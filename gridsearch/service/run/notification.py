@@ -76,7 +76,7 @@ class Notifier:
         if isinstance(error, KeyboardInterrupt):
             self._send(
                 f"gridsearch: {self._study} was interrupted",
-                "What had ended is kept, the rest waits.",
+                "Finished trials are kept, the others wait.",
                 "warning",
             )
             return

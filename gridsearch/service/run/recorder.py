@@ -211,7 +211,7 @@ class Recorder:
                 self._notify(trial, event)
             else:
                 self._observer.warn(
-                    f"trial {trial.number}: lost its lease to another runner; the result is not ours"
+                    f"trial {trial.number}: lost its lease to another runner; its result will not count"
                 )
         self._needless += gone
         return all(accepted)

@@ -352,7 +352,7 @@ def _add(
     for note in notes:
         observer.say(note)
     for axis in added.varied:
-        observer.say(f"study {prepared.name!r} now holds points of several recipes: {axis} varies")
+        observer.say(f"study {prepared.name!r} now holds points with different settings: {axis} varies")
     words = [plural(len(prepared.drafts), "trial")]
     words += [f"{n} {what}" for n, what in ((added.new, "new"), (added.reused, "done before")) if n]
     words += [

@@ -342,7 +342,7 @@ class StoreWorker:
     def _leave_alone(self, study: OpenStudy, reason: str, exit_code: int, *, said: bool = False) -> None:
         before = self._alone.get(study.uid)
         if not said and (before is None or before.reason != reason):
-            self.observer.warn(f"study {study.name!r} is left to others: {reason}")
+            self.observer.warn(f"study {study.name!r} is skipped: {reason}")
         self._alone[study.uid] = _LeftAlone(reason, exit_code, study.numbers, time.monotonic())
 
     # The end

@@ -50,7 +50,7 @@ def open_for_runner(options: RunOptions, watcher: Observer, *, create: bool) -> 
     """
     store = open_store(options.places.store, home=options.places.home, create=create)
     if results := take_in(store, warn=watcher.warn):
-        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was away, came in")
+        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was unavailable, came in")
     return store
 
 

@@ -124,9 +124,7 @@ def best(
         _refuse_functions(data)
         if data.test is not None and not again:
             if dataset is not None or models or objects:
-                watcher.warn(
-                    "the test set has been read before: without --again neither data nor a model is used"
-                )
+                watcher.warn("the test set was used before: without --again neither data nor a model is used")
             return _recorded(store, data, choose(store, data, where or {}), watcher)
         device = devices_for(options, data.kind)[0]
         spec = store.spec(study)
@@ -236,11 +234,11 @@ def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) 
     folder, changed = store.home.best_dir(data.name), data.test["point"] != winner.id
     if changed:
         watcher.warn(
-            "another point leads by now, not the one that was tested; `--again` tests it, but a test "
+            "another point leads now, not the one that was tested; `--again` tests it, but a test "
             "repeated until its result pleases is no test"
         )
     if not folder.is_dir():
-        watcher.warn(f"{folder} is gone; `--again` makes it anew, which reads the test set again")
+        watcher.warn(f"{folder} is gone; `--again` makes it anew, which uses the test set again")
     return BestOutcome(study=data.name, test=data.test, fresh=False, changed=changed, folder=folder)
 
 
@@ -363,8 +361,8 @@ def _far_below(winner: Winner, test: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     caution = (
         f"the test accuracy, {100 * test['accuracy']:.2f} %, is far below the validation accuracy, "
-        f"{100 * fmean(held_out):.2f} %: look at whether the test images and their labels are of the same kind as "
-        "those trained on"
+        f"{100 * fmean(held_out):.2f} %: check whether the test images and labels "
+        "are of the same kind as the training images"
     )
     return (caution,)
 

@@ -277,7 +277,7 @@ def _compare_inner_folders(root: _Root, folders: Sequence[Place], skipped: Skipp
     if _numbered_alike([place.name for place in folders]):
         skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
     else:
-        skipped.more.append(f"{alike}, which are taken for no classes")
+        skipped.more.append(f"{alike}, which are not taken as classes")
 
 
 def _folders(place: Place) -> list[Place]:

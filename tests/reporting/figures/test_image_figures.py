@@ -163,7 +163,7 @@ def test_the_report_shows_the_images_that_the_winner_was_judged_by(tmp_path, stu
     assert {"samples.png", "samples.svg", "mistakes.png", "mistakes.svg"} <= {p.name for p in files.files}
     page = files.page.read_text()
     assert (
-        "The 2 images that the winner got wrong with the most confidence: cat taken for dog at 98.2 %" in page
+        "The 2 images that the winner got wrong with most confidence: cat predicted as dog at 98.2 %" in page
     )
 
 

@@ -157,8 +157,8 @@ def test_the_most_confused_pairs_are_said_in_words(fashion):
     matrix[2, 4], matrix[2, 2] = 80, 920
     pairs = most_confused(matrix, fashion)
     assert [p.words for p in pairs] == [
-        "Shirt taken for T-shirt/top, 10.9 %",
-        "Pullover taken for Coat, 8.0 %",
+        "Shirt predicted as T-shirt/top, 10.9 %",
+        "Pullover predicted as Coat, 8.0 %",
     ]
 
 

@@ -54,7 +54,7 @@ def test_a_winner_at_the_edge_of_an_axis_leads_to_the_values_beyond_it(study):
         "The winner has the largest lr that was tried, 0.01, and is better with it than with 0.001 by "
     )
     assert "] against " in edge.sentence
-    assert "more than chance explains, 95 % confidence" in edge.sentence
+    assert "more than chance explains, with 95 % confidence" in edge.sentence
     spec = spec_of(edge.command)
     assert spec.grid.values["lr"] == (0.1, 1.0)
     assert spec.grid.values["batch"] == (rank(data).best.params["batch"],)
@@ -218,7 +218,7 @@ def test_a_value_at_which_trials_are_lost_alike_is_named_with_its_evidence(study
     lost = found(builder.data(), code)
     assert [(f.axis, f.value) for f in lost] == [("model.hidden", 13)]
     assert "6 of 6 trials" in lost[0].sentence
-    assert "without it 0 of 12 (Fisher's exact test, p below 0.001" in lost[0].sentence
+    assert "0 of 12 without it (Fisher's exact test, p below 0.001" in lost[0].sentence
     spec = spec_of(lost[0].command)
     assert (spec.grid.values["model.hidden"], spec.grid.values["lr"]) == ((12, 14), tuple(LR))
 

@@ -96,7 +96,7 @@ def test_the_confusion_matrix_is_that_of_the_winning_trial(written):
     assert rank(data).best_trial.number in asked
     assert len(asked) == len(set(asked)), "each trial's predictions are read once"
     assert data_of(page, "studies")[0]["confusion"]["of"] == f"trial {rank(data).best_trial.number}"
-    assert re.search(r"Shirt taken for T-shirt/top, \d+\.\d %", page)
+    assert re.search(r"Shirt predicted as T-shirt/top, \d+\.\d %", page)
 
 
 @pytest.mark.parametrize("trouble", [None, ArtifactError("predictions.safetensors: altered")])
@@ -174,7 +174,7 @@ def test_the_header_says_what_won_by_how_much_and_what_is_not_covered(study):
     assert "lr=0.001 is best: 92.00 % validation accuracy (one seed)." in text
     assert "It is 2.00 percentage points ahead of the runner-up, lr=0.01." in text
     assert "how much another seed would change is unknown" in text
-    assert "the test set plays no part in it" in text
+    assert "the test set was not used" in text
 
 
 def test_equal_means_are_called_equal(study):
@@ -348,7 +348,7 @@ def test_pruned_trials_are_listed_with_their_epoch_and_what_they_had_reached(stu
 
 def test_the_top_of_the_page_says_what_the_winner_gets_wrong(written):
     page = Reader(written[1].page.read_text()).text
-    assert page.index("Its most common error: Shirt taken for T-shirt/top") < page.index("trials")
+    assert page.index("Its most common error: Shirt predicted as T-shirt/top") < page.index("trials")
 
 
 def test_an_empty_study_and_one_with_nothing_but_failures_have_a_page(tmp_path, study):

@@ -45,7 +45,7 @@ def test_a_point_that_ranks_below_for_a_lost_seed_is_not_said_to_be_behind_by_it
     words = words_of(scored(study, [[0.5, 0.501], [0.9, NAN]]).data())
     assert "ahead" not in words.margin
     assert (
-        "The next, batch=2, has 90.00 % (one seed); though that is better, it ranks below since 1 of its 2 seeds diverged."
+        "The next, batch=2, has 90.00 % (one seed); though that is better, it ranks below because 1 of its 2 seeds diverged."
         in words.margin
     )
 
@@ -60,7 +60,7 @@ def test_where_two_points_have_other_seeds_their_comparison_names_the_seeds_and_
     words = words_of(data)
     assert "It is 2.50 percentage points ahead of the runner-up, batch=2." in words.margin
     assert (
-        "They are compared over the 2 seeds that both have: there it is 0.75 percentage points ahead (85.00 % against "
+        "Over the 2 seeds that both have, by which they are compared, it is 0.75 percentage points ahead (85.00 % against "
         "84.25 %)." in words.margin
     )
 
@@ -69,15 +69,16 @@ def test_a_winner_that_lost_seeds_leads_with_a_caution(study):
     data = scored(study, [[0.95, None, None], [0.9, 0.91, 0.92], [0.8, 0.81, 0.82]]).data()
     cautions = " ".join(words_of(data).cautions)
     assert (
-        "The winner's result rests on 1 of its 3 seeds: 2 failed, where other points have up to 3" in cautions
+        "The winner's result is the mean of only 1 of its 3 seeds: 2 failed, where other points have up to 3"
+        in cautions
     )
     whole = scored(study, [[0.95, 0.95, 0.94], [0.9, 0.91, 0.92]]).data()
-    assert "The winner's result rests on" not in " ".join(words_of(whole).cautions)
+    assert "The winner's result is the mean of only" not in " ".join(words_of(whole).cautions)
 
 
 def test_a_winner_with_fewer_seeds_than_others_leads_with_a_caution(study):
     data = scored(study, [[0.95, None], [0.9, 0.91]]).without(1).data()
-    assert "The winner's result rests on 1 seed, where other points have up to 2" in " ".join(
+    assert "The winner's result is the mean of only 1 seed, where other points have up to 2" in " ".join(
         words_of(data).cautions
     )
 
@@ -105,7 +106,7 @@ def test_whoever_is_said_to_be_ahead_has_the_better_mean_in_the_table(study, tab
     if better:
         assert "though that is better, it ranks below" in words.margin
     if best.n < 3:
-        assert "The winner's result rests on" in " ".join(words.cautions)
+        assert "The winner's result is the mean of only" in " ".join(words.cautions)
 
 
 # Studies beside each other.
@@ -192,9 +193,7 @@ def test_the_test_names_its_point_and_says_when_another_one_wins_by_now(study):
     other = scored(study, [[0.5], [0.9]]).data(test=found_of(data, 0))
     words = words_of(other).test
     assert words.startswith("On the test set (300 images) batch=1: 25.11 % accuracy")
-    assert words.endswith(
-        "Another point leads by now, batch=2: the test result is not that point's but that of rank 2."
-    )
+    assert words.endswith("Another point leads now, batch=2: the test result is that of rank 2.")
     assert words in html.unescape(" ".join(render_page(other, rank(other)).split()))
 
 
@@ -204,9 +203,11 @@ def test_a_test_on_other_images_or_of_a_point_that_is_not_shown_says_so(study):
     data = builder.data()
     words = words_of(builder.data(test=found_of(data, 0))).test
     assert "On the test set (300 images) batch=1:" in words
-    assert words.endswith("It is about other images than those of the winner, batch=2, which was not tested.")
+    assert words.endswith(
+        "It was measured on other images than those of the winner, batch=2, which was not tested."
+    )
     gone = words_of(builder.data(test=found_of(data, 0, trial=99))).test
-    assert gone.endswith("It is about none of the points ranked here.")
+    assert gone.endswith("It is not the result of any point ranked here.")
 
 
 # Values out of all measure, and any unit.
@@ -226,7 +227,7 @@ def test_a_finite_value_beyond_all_measure_ranks_last_and_is_named(study, direct
     assert {p.params["batch"] for p in ranking.points[-2:]} == {2, 4}
     words = headline(data, ranking)
     assert any(
-        "too large to be summed with the others" in c and "batch=2 (1e+181)" in c for c in words.cautions
+        "too large to be averaged with the others" in c and "batch=2 (1e+181)" in c for c in words.cautions
     )
     export_json(data, ranking=ranking)
     render_page(data, ranking)
@@ -265,7 +266,7 @@ def test_points_whose_means_differ_in_the_last_digits_are_not_said_to_have_exact
     for number, value in enumerate(v for row in table for v in row):
         builder.score(number, 0.5, val_loss=value)
     data = builder.data(metric="val_loss", direction="minimize")
-    assert words_of(data).margin.endswith("has the same mean up to rounding. So has 1 more point.")
+    assert words_of(data).margin.endswith("has the same mean up to rounding. 1 more point has this mean too.")
 
 
 def test_luck_is_not_said_to_explain_a_difference_where_there_is_none(study):

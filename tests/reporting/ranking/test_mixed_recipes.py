@@ -27,8 +27,8 @@ def test_two_recipes_are_named_on_the_terminal_the_page_and_in_json(mixed):
     ranking = rank(mixed)
     words = mixed_words(mixed, ranking)
     assert words.startswith(
-        "This ranking mixes points of several recipes: epochs is 2 (4 points) and 10 (4 points). Compare each only with "
-        "its own kind: gridsearch report --study fmnist --where epochs="
+        "This ranking mixes points with different settings: epochs is 2 (4 points) and 10 (4 points). To compare like with like: "
+        "gridsearch report --study fmnist --where epochs="
     )
     console = Console(width=1000, no_color=True)
     with console.capture() as seen:

@@ -31,7 +31,7 @@ def test_a_point_that_lost_seeds_to_pruning_ranks_below_those_that_did_not(study
     data = builder.prune(3, 1).data()
     ranking = rank(data)
     assert [(p.rank, p.params["lr"], p.n) for p in ranking.points] == [(1, 0.3, 2), (2, 0.1, 2), (3, 0.2, 1)]
-    assert "ranks below those that lost none" in printed(data)
+    assert "ranks below all points without" in printed(data)
     assert "ranks below" not in printed(builder.without(3).data())
 
 

@@ -120,7 +120,7 @@ def test_terminal_page_and_json_tell_of_the_ensembles_and_that_they_are_flattere
             in text
         )
         assert f"alone {100 * best.alone:.2f} %" in text
-        assert "which flatters an ensemble" in text
+        assert "so expect less on new ones" in text
     last = report_json(data, ranking=ranking)["ensembles"][-1]
     assert (last["points"], last["trials"], last["val_accuracy"]) == (3, list(best.trials), best.accuracy)
 

@@ -54,9 +54,7 @@ def test_seeds_that_agree_have_the_interval_over_images_and_none_has_an_end_beyo
     alone = reporting.evaluate(logits[:1], labels, seeds=[0])
     assert (same["ci_low"], same["ci_high"]) == pytest.approx((alone["ci_low"], alone["ci_high"]))
     assert same["ci_low"] < same["accuracy"] < same["ci_high"]
-    assert "Student's t over 3 seeds of one value has no width; Wilson's over the images" in interval_words(
-        same
-    )
+    assert "all 3 seeds give one value; Wilson's over the images" in interval_words(same)
     perfect = np.eye(3)[labels]
     wide = reporting.evaluate(np.stack([perfect, logits[0]]), labels, seeds=[0, 1])
     assert wide["ci_high"] == 1
@@ -111,7 +109,7 @@ def test_the_card_says_what_a_reader_needs():
         "Trained on 1,497 images, tested on 90 others",
         "- Two points tie.",
         "Student's t over 2 seeds",
-        "read once, on 2030-01-02",
+        "test set used once, on 2030-01-02",
         "Of lr=0.01 batch=64, on the 90 test images of folder:x: test accuracy",
         "not the one that tested best",
         "has to be inverted first",
@@ -161,7 +159,7 @@ def test_the_day_of_the_test_is_that_of_the_clock_on_the_wall(monkeypatch):
         time.tzset()
         words = reading_words(test)
     time.tzset()
-    assert words == "read once, on 2030-01-03"
+    assert words == "test set used once, on 2030-01-03"
 
 
 def test_the_metric_that_a_point_was_chosen_by_is_given_of_the_test_images_with_its_interval():
@@ -177,7 +175,7 @@ def test_the_metric_that_a_point_was_chosen_by_is_given_of_the_test_images_with_
     assert recall["value"] == pytest.approx(np.mean(logits[0].argmax(1)[labels == 1] == 1))
     assert recall["ci_low"] < recall["value"] < recall["ci_high"]
     lacking = reporting.chosen_by(logits, labels, metric="top3", class_names=NAMES)
-    assert "which these images cannot give" in chosen_words({"chosen_by": lacking})
+    assert "which cannot be computed on these images" in chosen_words({"chosen_by": lacking})
     plain = reporting.chosen_by(logits, labels, metric="val_accuracy", class_names=NAMES)
     assert plain["value"] == reporting.evaluate(logits, labels, seeds=[0, 1, 2])["accuracy"]
     assert chosen_words({"chosen_by": plain}) == chosen_words({}) == ""

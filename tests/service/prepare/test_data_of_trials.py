@@ -150,7 +150,7 @@ def test_a_folder_of_other_images_is_not_taken_for_the_renamed_one(cli, search, 
     for words in (("best",), ("run", "--more-seeds", "1"), ("run",)):
         refused = cli(*words, "--study", "pets", "--dataset", "folder:animals", *BEST)
         assert refused.code == 4
-        assert "are other than when study 'pets' was made" in refused.error
+        assert "have changed since study 'pets' was made" in refused.error
 
 
 def test_another_working_directory_finds_the_images(cli, search, tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def test_a_plan_says_what_is_done_lane_after_lane(own, capsys):
     assert main(["plan", "--dataset", "digits", "--model", "mlp", *words, "--workers", "1", "--json"]) == 0
     (group,) = json.loads(capsys.readouterr().out)["groups"]
     assert (group["method"], group["trials"]) == ("stacked", 4)
-    assert "optimizer own.py:Signs moves one lane after the other" in group["reason"]
+    assert "optimizer own.py:Signs takes its steps one lane after the other" in group["reason"]
     assert "augment own.py:noise is called for one lane after the other" in group["reason"]
 
 

@@ -162,15 +162,15 @@ COMMANDS = [
     (("trial", "0", "--study", "digits"), 0, ""),
     (("export", "--study", "digits"), 0, ""),
     (("plan", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.1"), 0, ""),
-    (("run", "--study", "digits"), 4, "use a --home that you may write"),
+    (("run", "--study", "digits"), 4, "use a --home that you can write to"),
     (
         ("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.3", "--epochs", "1"),
         4,
         "a --home that",
     ),
-    (("best", "--study", "digits"), 4, "use a --home that you may write"),
+    (("best", "--study", "digits"), 4, "use a --home that you can write to"),
     (("report", "--study", "digits", "--trial", "0"), 4, "cannot be written"),
-    (("study", "delete", "digits", "--yes"), 4, "use a --home that you may write"),
+    (("study", "delete", "digits", "--yes"), 4, "use a --home that you can write to"),
 ]
 
 ALL = """

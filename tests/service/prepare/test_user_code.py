@@ -133,7 +133,7 @@ def test_what_has_no_address_is_told_and_computed_again_until_a_version_stands_f
     (folder / "a.txt").write_text("x")
     f, log = reading(folder / "a.txt")
     with log:
-        told = r"f reaches log \(a _io\.TextIOWrapper\), which has no address: it is computed again"
+        told = r"f uses log \(a _io\.TextIOWrapper\), which cannot be identified: its trials are computed"
         with pytest.warns(gs.GridsearchWarning, match=told) as caught:
             one = call(f)
         assert len(caught) == 1
@@ -168,7 +168,7 @@ def test_a_version_is_asked_for_on_the_command_line_too_and_says_so_where_it_has
     )
     assert main(["plan", "study.toml", "--home", "h", "--json"]) == 0
     capsys.readouterr()
-    with pytest.warns(gs.GridsearchWarning, match="version stands for code of your own, and here is none"):
+    with pytest.warns(gs.GridsearchWarning, match="version has no effect: it is for your own code"):
         train(grid={"lr": [0.1]}, model="mlp", version="1")
 
 
@@ -194,7 +194,7 @@ def test_a_function_that_changes_what_it_reaches_is_told(folder):
         return {"y": 1}
 
     with pytest.warns(
-        gs.GridsearchWarning, match=r"f changes what it reaches while it runs \(calls is edited\)"
+        gs.GridsearchWarning, match=r"f changes what it uses while it runs \(calls is edited\)"
     ):
         call(f)
 
@@ -208,7 +208,7 @@ def test_a_module_edited_and_not_reloaded_keeps_the_results_of_what_is_loaded(fo
     module = importlib.import_module("my_model")
     call(module.fit)
     write(folder / "my_model.py", "def fit(params, seed):\n    return {'y': 10.0}")
-    with pytest.warns(gs.GridsearchWarning, match=r"my_model\.py says something else than what this session"):
+    with pytest.warns(gs.GridsearchWarning, match=r"my_model\.py has changed since this session"):
         stale = call(module.fit)
     assert stale.trials["value"].tolist()[-1] == 1.0
     importlib.reload(module)

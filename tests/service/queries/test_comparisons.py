@@ -70,7 +70,7 @@ def test_parts_are_reported_and_compared_beside_the_whole_never_over_it(two, cli
         (["--study", "half", "--where", "lr=.01", "learning_rate=.02"], 2, "names of one setting"),
         (["--study", "nope"], 4, "no study named 'nope'"),
         (["--study", "digits"], 2, "given twice"),
-        (["--study", "half", "--trial", "1"], 2, "--trial names trials of one --study"),
+        (["--study", "half", "--trial", "1"], 2, "--trial takes one --study"),
         (["--study", "half", "--where", "lr=5"], 2, "no trial of study"),
     ],
 )
@@ -86,7 +86,7 @@ def test_trials_are_drawn_side_by_side_and_a_later_report_leaves_the_figure(two,
     assert result.code == 0, result.err
     figures = [two / "digits" / "report" / f"trials-0-3-confusion.{kind}" for kind in ("png", "svg")]
     assert all(f"figure: {f}" in result.out for f in figures)
-    assert " taken for " in result.out
+    assert " predicted as " in result.out
     page = two / "digits" / "report" / "trials-0-3.html"
     assert f"page: {page}" in result.out and page.exists()
     found = cli("report", "--study", "digits", "--trial", "0", "--trial", "3", "--json").json

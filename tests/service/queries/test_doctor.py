@@ -113,6 +113,6 @@ def test_a_store_in_postgresql_is_shown_with_its_version_and_rights(cli, postgre
     )
     try:
         reading = cli("doctor", "--model", "mlp", "--store", postgresql.url(new_database, user="reader")).out
-        assert "as user reader: it can be read here, and not written" in reading
+        assert "as user reader: read-only here" in reading
     finally:
         postgresql.execute("DROP OWNED BY reader", "DROP ROLE reader", database=new_database)

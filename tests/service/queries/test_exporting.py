@@ -190,7 +190,7 @@ def test_tables_go_to_standard_output_or_a_file_and_format_works_as_before(home,
     ("words", "line"),
     [
         (["--to", "mlfow"], "--to mlfow: unknown target; did you mean 'mlflow'?"),
-        (["--to", "csv", "--format", "json"], "--format json and --to csv: one of them must go"),
+        (["--to", "csv", "--format", "json"], "--format json and --to csv: give only one of them"),
         (
             ["--to", "markdown", "--output", "/nowhere/t.md"],
             "No such file or directory; name a file that you may write with --output",

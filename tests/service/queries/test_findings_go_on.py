@@ -57,7 +57,8 @@ def test_printed_commands_run_as_they_stand_and_train_what_they_say(home, capsys
     assert len(content["points"]) == 40 + 2
 
     lost = findings.loc["GS105"]
-    assert "60 of 60 trials failed alike (ValueError: odd" in lost["sentence"]
+    assert lost["sentence"].startswith("60 of 60 trials with ")
+    assert "failed in the same way (ValueError: odd" in lost["sentence"]
     assert (
         main([*shlex.split(lost["command"])[1:], "--executor", "inline", "-q", "--no-report", "--json"]) == 0
     )

@@ -105,7 +105,7 @@ def test_a_part_by_a_class_s_recall_has_a_folder_of_its_own_whatever_the_class_i
         (["--by", "makro_f1"], 2, "metric 'makro_f1' is not known; did you mean 'macro_f1'?"),
         (["--by", "recall:thre"], 2, "study 'digits' has no class 'thre'"),
         (["--by", ""], 2, "metric '' is not known"),
-        (["--by", "auc", "--trial", "1"], 2, "goes without --where and --by"),
+        (["--by", "auc", "--trial", "1"], 2, "no --where or --by"),
     ],
 )
 def test_a_wrong_metric_or_class_is_one_line_and_nothing_is_written(home, capsys, words, code, message):
@@ -217,7 +217,7 @@ def test_the_front_has_measured_latencies_in_text_figure_page_and_json(home, cap
         (["--pareto", "accuracy"], "takes two quantities or more"),
         (["--pareto", "accuracy,recall:x"], "study 'digits' has no class 'x'"),
         (["--model", "my.py:Net"], "--model has no effect without --pareto"),
-        (["--pareto", "accuracy,latency", "--trial", "1"], "goes without --trial"),
+        (["--pareto", "accuracy,latency", "--trial", "1"], "and no --trial"),
     ],
 )
 def test_a_front_of_what_is_not_known_is_one_line_and_nothing_is_written(home, capsys, words, message):

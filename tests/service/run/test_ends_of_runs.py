@@ -51,7 +51,7 @@ def test_a_run_that_is_to_end_lets_packs_come_to_their_epochs_end_and_begins_no_
     assert run(work, **({"budget": 1e-9} if how == "budget" else {})) == {"waiting": 4}
     assert len(run.workers.made) == (how == "request"), "a pack was under way, and no other came"
     said = {
-        "budget": "is spent: running trials are stopped",
+        "budget": "is used up: running trials are stopped",
         "request": "asked to stop: running trials stop at the end",
     }
     assert sum(said[how] in line for line in run.lines.said) == 1

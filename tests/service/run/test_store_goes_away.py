@@ -75,14 +75,14 @@ def test_a_run_whose_store_stays_locked_ends_with_75_and_the_next_takes_its_resu
     monkeypatch.setenv("LOCKED_AT", "2")
     done = run("--store-patience", "1s")
     assert done.code == 75
-    assert "has been away for more than 1 s" in done.error
+    assert "has been unavailable for more than 1 s" in done.error
     assert list((home / ".spool").glob("*/*.json"))
     sqlite3.of_others.close()
     monkeypatch.delenv("LOCKED_AT")
     assert any("the next run takes them in" in finding.detail for finding in doctor._store(Places.find(home)))
     again = cli(*how)
     assert again.code == 0, again.err
-    assert "1 result of an earlier run, whose store was away, came in" in again.err
+    assert "1 result of an earlier run, whose store was unavailable, came in" in again.err
     assert (again.json["new"], again.json["counts"]["complete"]) == (0, 3)
     assert not (home / ".spool").exists()
 

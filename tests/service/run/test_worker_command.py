@@ -130,7 +130,7 @@ def test_code_that_was_not_named_does_not_run_and_its_trials_stay(add, work, tmp
     done = work("--objective", "fit.py:other", "--json")
     assert done.code == 2
     assert done.err.count("whose code runs only when it is named") == 1
-    assert "study 'line' is left to others" in done.err
+    assert "study 'line' is skipped" in done.err
     assert [each["study"] for each in done.json["left"]] == ["line"]
     assert not (tmp_path / "called").exists()
     assert (counts("line", "waiting"), counts("other", "complete")) == (2, 1)
@@ -285,7 +285,7 @@ def test_data_that_is_not_here_or_is_another_leaves_the_study_to_others(cli, wor
     (extra := moved / "dark" / "13.png").write_bytes((moved / "dark" / "1.png").read_bytes())
     done = work("--dataset", f"folder:{moved}")
     assert (done.code, counts("photos", "waiting")) == (4, 1)
-    assert "are other than when study 'photos' was made" in done.err
+    assert "have changed since study 'photos' was made" in done.err
     extra.unlink()
     done = work("--dataset", f"folder:{moved}")
     assert done.code == 0, done.err

@@ -117,7 +117,7 @@ def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, mon
     assert result.code == 0
     assert result.json["test"] == exported.test
     assert result.json["fresh"] is False
-    assert "has been read before" in cli(*BEST).out
+    assert "was used before" in cli(*BEST).out
     assert files_of(exported.home) == before
     named = cli(*BEST, "--dataset", "fmnist")
     assert "without --again neither data nor a model is used" in named.err
@@ -159,7 +159,7 @@ def test_a_new_winner_is_told_and_tested_only_when_asked_for(cli, exported):
     result = cli(*BEST, "--json")
     assert result.json["winner_changed"] is True
     assert result.json["test"] == exported.test
-    assert "another point leads by now" in result.err
+    assert "another point leads now" in result.err
     again = cli(*BEST, "--again", "--json").json["test"]
     assert again["epochs"] == 8
     assert again["clean"] is False
@@ -180,7 +180,7 @@ def test_of_two_that_record_the_same_reading_the_second_is_refused(exported):
 def test_one_seed_has_an_interval_over_images_and_says_so(cli):
     assert cli(*RUN, "--grid", "lr=.01").code == 0
     result = cli(*BEST)
-    assert "one seed; Wilson's over the images: it says nothing about variation between seeds" in result.out
+    assert "one seed; Wilson's over the images, which does not cover variation between seeds" in result.out
 
 
 @pytest.mark.usefixtures("no_graph", "undrawn")

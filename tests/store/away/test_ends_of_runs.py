@@ -20,7 +20,7 @@ def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store,
     run = Run(store, make, patience=0.0)
     with locked(Path(store.place)):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
-        with pytest.raises(StoreUnreachable, match="away for more than 0 s") as caught:
+        with pytest.raises(StoreUnreachable, match="unavailable for more than 0 s") as caught:
             run.store.tend()
         assert caught.value.exit_code == 75
         assert str(home / ".spool") in caught.value.hint
