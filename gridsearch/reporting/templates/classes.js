@@ -43,7 +43,7 @@
     report.place(figure, made.flatMap((m) => m.drawn), {
       width: Math.max(across * step, Math.min(space, 300)), height: Math.ceil(shown.length / across) * high,
       title: `Confusion matrix of ${shown.map((s) => s.of).join(", ")}`,
-      note: `${titled ? "" : `${shown[0].of}: `}true class (down), predicted (across), in percent of the true class.`,
+      note: `${titled ? "" : `${shown[0].of}: `}true class (down), predicted class (across), in percent of the true class.`,
     });
   };
   // Of the study, or beside each other of all that the page is about.
@@ -60,7 +60,7 @@
       drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(share), y2: y(share), class: "grid" }), svg("line", { x1: x(share), x2: x(share), y1: y(0), y2: y(1), class: "grid" }));
       drawn.push(label(left - 6, y(share) + 4, percent(share, 0), { "text-anchor": "end", "font-size": 11 }), label(x(share), top + size + low + 30, percent(share, 0), { "text-anchor": "middle", "font-size": 11 }));
     }
-    drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(1), class: "diagonal" }), label(x(0), top - 14, "share that is right", { class: "faint" }), label((x(0) + x(1)) / 2, top + size + low + 50, "probability of the chosen class", { "text-anchor": "middle", class: "faint" }));
+    drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(1), class: "diagonal" }), label(x(0), top - 14, "accuracy (line: 95 % interval)", { class: "faint" }), label((x(0) + x(1)) / 2, top + size + low + 50, "confidence: probability of the predicted class", { "text-anchor": "middle", class: "faint" }));
     const most = Math.max(...shown.flatMap((s) => s.bins.map((b) => b[1]))), base = top + size + low + 14, bar = linear(0, most, 0, low - 12);
     const wideBar = size / 15 / shown.length;
     shown.forEach(({ of, bins }, k) => {
@@ -75,10 +75,10 @@
           svg("rect", { x: x(place / 15) + k * wideBar + 0.5, y: base - bar(images), width: Math.max(1, wideBar - 1), height: bar(images), fill: stroke, "fill-opacity": 0.75 }),
         );
         drawn.push(group);
-        marks.push({ element: group, lines: () => [`${of}: probability ${percent(probability)}`, `${right} of ${images} images right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
+        marks.push({ element: group, lines: () => [`${of}: confidence ${percent(probability)}`, `${right} of ${images} images right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
       }
     });
-    drawn.push(label(left - 6, base - low + 22, most, { "text-anchor": "end", "font-size": 11 }), label(left - 6, base, 0, { "text-anchor": "end", "font-size": 11 }));
+    drawn.push(label(x(0), base - low + 4, "images", { class: "faint" }), label(left - 6, base - low + 22, most, { "text-anchor": "end", "font-size": 11 }), label(left - 6, base, 0, { "text-anchor": "end", "font-size": 11 }));
     let bottom = top + size + low + 58;
     if (shown.length > 1) {
       for (const [k, { of }] of shown.entries()) {

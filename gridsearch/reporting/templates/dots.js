@@ -62,7 +62,7 @@
       drawn.push(label(frame.left, frame.top - 9, report.fittedTitle(name, stepX - left - 16), { class: "title" }));
     });
     report.answering(marks);
-    report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself` });
+    report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself`, note: `${metric.title} of each point, by its value of each axis. Orange: median of these points; red circle: best point.` });
   };
 
   const UNITS = [[0.05, 0.001, "ms"], [100, 1, "s"], [6000, 60, "min"], [Infinity, 3600, "h"]];
@@ -110,11 +110,11 @@
     for (const point of there) {
       const made = dot(study, point, x(Math.log10(point.seconds)), at(report.valueOf(point, place)), { best, on: is(point) });
       drawn.push(made.group);
-      if (made.mark) marks.push({ ...made.mark, lines: () => [...made.mark.lines(), `${seconds(point.seconds)} a trial`] });
+      if (made.mark) marks.push({ ...made.mark, lines: () => [...made.mark.lines(), `${seconds(point.seconds)} per trial`] });
     }
-    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 36, "time of a trial", { "text-anchor": "middle", class: "faint" }));
+    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 36, "time of a trial (log scale)", { "text-anchor": "middle", class: "faint" }));
     report.answering(marks);
-    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial` });
+    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial`, note: `${metric.title} of each point against the time of a trial, its share of its pack's.${metric.better ? " Green line: points that no cheaper one equals." : ""} Red circle: best point.` });
   };
   Object.assign(report, { valueAxis, axisRoom });
 })();

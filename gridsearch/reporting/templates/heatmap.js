@@ -134,7 +134,7 @@
     const width = Math.max(levelsLeft + across * stepX, Math.min(space, 300));
     drawn.push(colourBar(metric, levelsLeft, bottom, Math.min(360, width - levelsLeft - 18)));
     report.answering(all);
-    report.place(figure, drawn, { width, height: bottom + 32, title: `${metric.title} over ${study.axes[layout.y].name} and ${study.axes[layout.x].name}`, note: `${metric.title} by ${study.axes[layout.y].name} (down) and ${study.axes[layout.x].name} (across).` });
+    report.place(figure, drawn, { width, height: bottom + 32, title: `${metric.title} over ${study.axes[layout.y].name} and ${study.axes[layout.x].name}`, note: `${metric.title} by ${study.axes[layout.y].name} (down) and ${study.axes[layout.x].name} (across).${values.some((w) => w.startsWith("±")) ? " ±: standard deviation over the trials of a point." : ""} Red frame: best point.` });
   };
   Object.assign(report, { colourBar, shade });
 })();

@@ -98,8 +98,8 @@
     const asked = event.target.closest?.("button[data-stop]");
     if (!asked) return;
     const { stop, study, when } = asked.dataset;
-    const words = when === "now" ? "now" : "at the end of the epoch that it is in";
-    if (!confirm(`End every run of ${study} ${words}? What has not ended then waits for the next run.`)) return;
+    const words = when === "now" ? "now" : "at the end of the current epoch";
+    if (!confirm(`End every run of ${study} ${words}? Unfinished trials wait for the next run.`)) return;
     const box = asked.closest("[data-now]") ?? document.body;
     const said = document.querySelector(".said") ?? box.appendChild(report.html("p", { class: "said", role: "status" }));
     try {

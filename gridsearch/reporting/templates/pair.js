@@ -70,7 +70,7 @@
   const kinds = [
     ["A right, B wrong", (a, b) => a === 0 && b !== 0],
     ["B right, A wrong", (a, b) => a !== 0 && b === 0],
-    ["both wrong, not alike", (a, b) => a !== 0 && b !== 0 && a !== b],
+    ["both wrong, differently", (a, b) => a !== 0 && b !== 0 && a !== b],
   ];
 
   const images = async (host, pair) => {
@@ -88,11 +88,11 @@
     }
     const [won, lost] = [found[0].length, found[1].length], p = exactP(won, lost), [low, high] = difference(won, lost, group.images);
     const shownP = won + lost === 0 ? "1" : p < 0.0001 ? "< 0.0001" : `= ${p.toFixed(p < 0.01 ? 4 : 3)}`;
-    const verdict = p < 0.05 ? "more than the luck of the images explains" : "which the luck of the images may explain";
+    const verdict = p < 0.05 ? "more than the choice of images explains" : "the choice of images may explain this";
     const counts = report.table(["", "B right", "B wrong"], [["A right", both, won], ["A wrong", lost, neither]]);
     const sentence = html("p", {}, html("strong", {}, `A is right on ${won} images where B is wrong, B on ${lost} where A is wrong: ${verdict} (McNemar's exact test, p ${won + lost === 0 ? "= 1" : shownP}).`),
-      ` Accuracy of A less that of B: ${points((won - lost) / group.images)} percentage points, 95 % interval [${points(low)}, ${points(high)}], on the same ${group.images} validation images.`);
-    const note = html("p", { class: "note" }, "This is about these two networks and about other images of the same kind. It says nothing about another seed, and a pair that was picked because it differs looks more different than it is.");
+      ` Accuracy of A minus that of B: ${points((won - lost) / group.images)} percentage points, 95 % interval [${points(low)}, ${points(high)}], on the same ${group.images} validation images.`);
+    const note = html("p", { class: "note" }, "The test is about these two networks on other images of the same kind, not about other seeds. A pair that was picked because it differs looks more different than it is.");
     const list = html("ul", { class: "tiles" }), tools = html("div", { class: "chips", role: "group", "aria-label": "Which images" });
     const words = (image) => ({ image, words: [[`is ${group.classes[answers.label(image)]}`], ...pair.map((_, side) => [`${side ? "B" : "A"}: ${group.classes[answers.guess(image, side)]}`, off(image, side) === 0 ? "hit-it" : "missed-it"])] });
     const draw = (kind, all = false) => {
@@ -109,15 +109,15 @@
     kinds.forEach(([name], k) => tools.append(button(`${name} (${found[k].length})`, () => draw(k), { class: "chip" })));
     draw(state.kind ?? (won || !lost ? 0 : 1));
     host.replaceChildren(sentence, counts, note, html("h3", {}, "The images on which they differ"), tools, list);
-    if (!group.pictures) list.before(html("p", { class: "note" }, "The images themselves are not in this page; their numbers are places in the training set."));
+    if (!group.pictures) list.before(html("p", { class: "note" }, "The images themselves are not in this page; the numbers are their indices in the training set."));
   };
 
   const whyNot = (pair) => {
-    if (typeof DecompressionStream === "undefined") return "This browser is too old to unpack the images' answers.";
+    if (typeof DecompressionStream === "undefined") return "This browser is too old to unpack the predictions.";
     const groups = report.answers?.groups ?? [];
     const lost = pair.filter((key) => !groups.some((g) => g.trials.includes(key)));
-    if (lost.length) return `The answers of trial ${lost.map(short).join(" and ")} are not in this page: it has none stored, or too many trials are ahead of it.`;
-    return "They were asked about different validation images, so no image can be compared.";
+    if (lost.length) return `The predictions of trial ${lost.map(short).join(" and ")} are not in this page: none are stored, or too many trials rank higher.`;
+    return "They were validated on different images, so no image can be compared.";
   };
 
   const rebuild = (host) => {
@@ -137,7 +137,7 @@
         const bins = pair.flatMap((key) => (report.answers?.bins[key]?.length ? [{ of: severalStudies() ? short(key) : `trial ${report.trialOf(key).number}`, bins: report.answers.bins[key] }] : []));
         if (bins.length === 2) {
           const figure = html("figure", { class: "pair-reliability" });
-          parts.push(html("h3", {}, "How far their probabilities can be trusted"), figure);
+          parts.push(html("h3", {}, "Calibration: how far their probabilities can be trusted"), figure);
           report.drawPair = () => figure.isConnected && report.reliability(figure, bins, { width: report.inside(figure) });
           queueMicrotask(report.drawPair);
         }

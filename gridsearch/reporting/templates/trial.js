@@ -23,7 +23,7 @@
     if (study.curves.trials[number]) {
       host.append(html("h4", {}, `By ${study.unit}`), figure);
       drawing(() => report.curvesOf(figure, { bright: [{ study, point, trial: number, place: 0 }], faint: [] }, { title: `Learning curves of trial ${number}` }));
-    } else if (study.curves.leftOut) host.append(html("p", { class: "note" }, "Its curves are not in this page: too many trials are ahead of it."));
+    } else if (study.curves.leftOut) host.append(html("p", { class: "note" }, "Its curves are not in this page: too many trials rank higher."));
   };
 
   const commonest = (names, matrix) => {
@@ -48,7 +48,7 @@
     const answers = await report.answersOf([trial.key]);
     if (state.opened !== row.id || !host.isConnected) return;
     if (!answers) {
-      if (report.answers && trial.study.trials[trial.number][1] === "complete") host.append(html("p", { class: "note" }, "Its answers are not in this page: it has none stored, or too many trials are ahead of it."));
+      if (report.answers && trial.study.trials[trial.number][1] === "complete") host.append(html("p", { class: "note" }, "Its predictions are not in this page: none are stored, or too many trials rank higher."));
       return;
     }
     const { classes } = answers.group, matrix = report.matrixOf(answers), pairs = commonest(classes, matrix), figure = html("figure", {});
@@ -92,7 +92,7 @@
     card.append(pointOf(trial), html("div", { class: "figures" }, left, right), below);
     curves(left, trial);
     if (trial.study.classifies) void errorsOf(right, below, trial, row);
-    card.append(html("p", { class: "note" }, "Every number of it, and its log: ", html("code", {}, trial.study.inspect.join(trial.number))));
+    card.append(html("p", { class: "note" }, "All its numbers and its log: ", html("code", {}, trial.study.inspect.join(trial.number))));
   };
   report.starters.push(() => report.reveal());
 })();
