@@ -51,8 +51,8 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     named = front[-MOST_NAMED:]
     scale = Scale.of(points, ranking)
     metric = legible(metric_name(ranking.metric), "the metric")
-    notes = ["Numbered: no cheaper point is as good. A trial's time is its share of its pack's."]
-    note = " ".join(notes + scale.clipped_words("lie at the scale's end"))
+    notes = ["Numbered: no cheaper point is as good. Time: a trial's share of its pack's time."]
+    note = " ".join(notes + scale.clipped_words("are drawn at the edge"))
     figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named), f"{metric.capitalize()} against time", note)
     axes = figure.add_subplot()
     _draw_points(axes, points, scale)

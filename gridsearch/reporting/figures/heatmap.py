@@ -354,7 +354,7 @@ def _note(common: _Common, *, holes: bool) -> str:
         notes.append(
             f"Each cell shows its best point over {listed([common.names[a] for a in layout.collapsed])}."
         )
-    notes += common.scale.clipped_words("share the scale's end")
+    notes += common.scale.clipped_words("have the colour of the scale's end")
     if ranking.by_train:
         notes.append("By TRAIN accuracy: nothing was held out.")
     return " ".join(notes)

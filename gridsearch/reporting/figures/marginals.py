@@ -169,8 +169,8 @@ def _draw_medians(
 
 
 def _note(ranking: Ranking, scale: Scale, *, left_out: int) -> str:
-    notes = ["A dot is a point, orange the median of its column; best point ringed."]
-    notes += scale.clipped_words("lie at the scale's end")
+    notes = ["Each dot is a point; orange: median of the column; circle: best point."]
+    notes += scale.clipped_words("are drawn at the edge")
     if missing := missing_words(ranking):
         notes.append(f"Without a result: {missing}.")
     if len(ranking.varying) > left_out:

@@ -171,9 +171,12 @@ def _draw_result(
 
 
 def _note(ranking: Ranking, scale: Scale, *, shown: int) -> str:
-    notes = ["A line is a point; best point in red.", *scale.clipped_words("share the scale's end")]
+    notes = [
+        "Each line is a point; the best one in red.",
+        *scale.clipped_words("have the colour of the scale's end"),
+    ]
     if missing := missing_words(ranking):
-        notes.append(f"Not drawn, for want of a result: {missing}.")
+        notes.append(f"Not drawn, without a result: {missing}.")
     if len(ranking.varying) > shown:
         notes.append(f"The {shown} strongest of {len(ranking.varying)} axes.")
     return " ".join(notes)

@@ -10,6 +10,7 @@
     marks.forEach((m, i) => drawn.push(svg("line", { x1: left, x2: right, y1: at(m), y2: at(m), class: "grid" }), named ? label(left - 6, at(m) + 4, texts[i], { "text-anchor": "end", "font-size": 11 }) : null));
     return (value) => at(Math.min(metric.high, Math.max(metric.low, value)));
   };
+  const edge = (metric) => (metric.clipped ? ` ${metric.clipped === "min" ? "Lower" : "Higher"} values are drawn at the edge.` : "");
   const axisRoom = (metric) => Math.max(...tickTexts(ticks(metric.low, metric.high, 5), metric.share).map((t) => wide(t, 11))) + 14;
 
   // A dot that answers; its touch target is larger than itself.
@@ -62,7 +63,7 @@
       drawn.push(label(frame.left, frame.top - 9, report.fittedTitle(name, stepX - left - 16), { class: "title" }));
     });
     report.answering(marks);
-    report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself`, note: `${metric.title} of each point, by its value of each axis. Orange: median of these points; red circle: best point.` });
+    report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself`, note: `${metric.title} of each point, by its value of each axis. Orange: median of these points; red circle: best point.${edge(metric)}` });
   };
 
   const UNITS = [[0.05, 0.001, "ms"], [100, 1, "s"], [6000, 60, "min"], [Infinity, 3600, "h"]];
@@ -114,7 +115,7 @@
     }
     drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 36, "time of a trial (log scale)", { "text-anchor": "middle", class: "faint" }));
     report.answering(marks);
-    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial`, note: `${metric.title} of each point against the time of a trial, its share of its pack's.${metric.better ? " Green line: points that no cheaper one equals." : ""} Red circle: best point.` });
+    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial`, note: `${metric.title} of each point against the time of a trial, its share of its pack's.${metric.better ? " Green line: points that no cheaper one equals." : ""} Red circle: best point.${edge(metric)}` });
   };
   Object.assign(report, { valueAxis, axisRoom });
 })();
