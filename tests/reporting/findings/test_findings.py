@@ -195,7 +195,7 @@ def test_the_curve_is_that_of_the_metric_that_ranks_or_its_sentence_says_what_st
         "Validation accuracy still rises: by 1.00 perc"
     )
     assert says("val_loss", "minimize", improves)[0].startswith(
-        "Validation loss still falls: by 0.01 an epoch"
+        "Validation loss still falls: by 0.01 per epoch"
     )
     assert not says("val_loss", "minimize", overfits), "it becomes worse"
     assert says("macro_f1", "maximize", improves)[0].endswith("more epochs may help macro F1 too.")
