@@ -198,7 +198,7 @@ def test_the_curve_is_that_of_the_metric_that_ranks_or_its_sentence_says_what_st
         "Validation loss still falls: by 0.01 per epoch"
     )
     assert not says("val_loss", "minimize", overfits), "it becomes worse"
-    assert says("macro_f1", "maximize", improves)[0].endswith("more epochs may help macro F1 too.")
+    assert says("macro_f1", "maximize", improves)[0].endswith("More epochs may help macro F1 too.")
     assert not says("ece", "minimize", improves)
 
 
