@@ -152,7 +152,7 @@ def in_words(test: Mapping[str, Any]) -> str:
     return (
         f"On the test set ({plural(test['images'], 'image')}){whose}: {digits.show(test['accuracy'])} accuracy, 95 % "
         f"interval {low} to {high} ({interval_words(test)}). {chosen}{' ' * bool(chosen)}"
-        f"{reading[0].upper()}{reading[1:]}."
+        f"The test set was {reading}."
     )
 
 
@@ -184,5 +184,5 @@ def reading_words(test: Mapping[str, Any]) -> str:
     """Return when the test images were read, and whether for the first time."""
     day = f"{datetime.fromisoformat(test['when']).astimezone():%Y-%m-%d}"  # as on the wall, not in UTC
     if test["clean"]:
-        return f"test set used once, on {day}"
-    return f"test set used {test['reading']} times, last on {day}: no longer a clean test"
+        return f"used once, on {day}"
+    return f"used {test['reading']} times, last on {day}: no longer a clean test"

@@ -82,8 +82,8 @@ def _check_own_validation(images: ImageData, settings: ImageSettings) -> None:
     if both.size:
         count = len(np.unique(images.groups[held_out]))
         raise UsageError(
-            f"--group {settings.group}: {len(both)} of the {count} groups of {settings.dataset!r}'s "
-            "validation images are in its training images too",
+            f"--group {settings.group}: {len(both)} of the {count} groups of validation images "
+            f"of {settings.dataset!r} are in its training images too",
             hint="give --folds K, which splits all images by group; or ignore the dataset's own validation "
             "images (csv: --set data.split=none)",
         )

@@ -109,7 +109,7 @@ def test_the_card_says_what_a_reader_needs():
         "Trained on 1,497 images, tested on 90 others",
         "- Two points tie.",
         "Student's t over 2 seeds",
-        "test set used once, on 2030-01-02",
+        "used once, on 2030-01-02",
         "Of lr=0.01 batch=64, on the 90 test images of folder:x: test accuracy",
         "not the one that tested best",
         "has to be inverted first",
@@ -159,7 +159,7 @@ def test_the_day_of_the_test_is_that_of_the_clock_on_the_wall(monkeypatch):
         time.tzset()
         words = reading_words(test)
     time.tzset()
-    assert words == "test set used once, on 2030-01-03"
+    assert words == "used once, on 2030-01-03"
 
 
 def test_the_metric_that_a_point_was_chosen_by_is_given_of_the_test_images_with_its_interval():

@@ -360,4 +360,4 @@ def test_the_headline_tells_the_interval_the_ties_and_whose_luck_it_is(study):
     assert "95 % interval [85.15, 97.85]" in words.won
     assert "tied with" in words.margin
     assert "chance variation between seeds may explain the difference" in words.margin
-    assert words.method.count(". ") == 1
+    assert words.method.count(". ") == 3  # four sentences

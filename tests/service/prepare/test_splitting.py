@@ -87,7 +87,7 @@ def test_validation_images_of_its_own_whose_groups_are_trained_on_are_refused(cl
     refused = cli("plan", "--dataset", "npz:mixed.npz", *words)
     assert refused.code == 2
     assert (
-        "1 of the 2 groups of 'npz:mixed.npz's validation images are in its training images too"
+        "1 of the 2 groups of validation images of 'npz:mixed.npz' are in its training images too"
         in refused.error
     )
     assert len(refused.error.strip().splitlines()) <= 2
