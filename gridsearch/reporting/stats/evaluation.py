@@ -177,7 +177,7 @@ def interval_words(test: Mapping[str, Any]) -> str:
     luck = "Wilson's over the images, which does not cover variation between seeds"
     if len(test["seeds"]) == 1:
         return f"one seed; {luck}"
-    return f"all {seeds} give one value; {luck}"
+    return f"Student's t over {seeds} of equal value has no width; {luck}"
 
 
 def reading_words(test: Mapping[str, Any]) -> str:

@@ -54,7 +54,9 @@ def test_seeds_that_agree_have_the_interval_over_images_and_none_has_an_end_beyo
     alone = reporting.evaluate(logits[:1], labels, seeds=[0])
     assert (same["ci_low"], same["ci_high"]) == pytest.approx((alone["ci_low"], alone["ci_high"]))
     assert same["ci_low"] < same["accuracy"] < same["ci_high"]
-    assert "all 3 seeds give one value; Wilson's over the images" in interval_words(same)
+    assert "Student's t over 3 seeds of equal value has no width; Wilson's over the images" in interval_words(
+        same
+    )
     perfect = np.eye(3)[labels]
     wide = reporting.evaluate(np.stack([perfect, logits[0]]), labels, seeds=[0, 1])
     assert wide["ci_high"] == 1
