@@ -21,6 +21,7 @@ from gridsearch.errors import PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed, from_keyboard
 from gridsearch.executors.call_states import CallStates, Unusable, kind_of
 from gridsearch.executors.logs import LogStream, one_line
+from gridsearch.plugins.file_loader import renew
 from gridsearch.random_streams import Streams
 from gridsearch.records import (
     LanesTraining,
@@ -106,6 +107,7 @@ class FunctionRunner:
         try:
             plugin = self._plugin(trial.settings)
             with borrowed(plugin.arithmetic):
+                renew(plugin.target)  # what calls before this one have left in its module
                 call.begin(plugin.target)
                 for step in call.steps():
                     self.emit(step)

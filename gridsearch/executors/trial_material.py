@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError
+from gridsearch.plugins.file_loader import renew
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,9 @@ class TrialMaterial:
             from gridsearch.zoo.pretrained.backbones import head
 
             return head(data.channels, data.num_classes)
-        model = self._model(settings).build(
+        plugin = self._model(settings)
+        renew(plugin.target)  # what trials before this one have left in its module
+        model = plugin.build(
             in_channels=data.channels,
             num_classes=data.num_classes,
             image_size=data.image_size,

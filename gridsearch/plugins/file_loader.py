@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import PluginError
 from gridsearch.plugins import source_files
 from gridsearch.plugins.arithmetic import computing, set_here
+from gridsearch.plugins.fresh_state import FreshState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,14 @@ def load_file(path: Path) -> OwnModules:
 def load_module(name: str, path: Path) -> OwnModules:
     """Load a module of `sys.path` anew, beside the one of that name that the session has imported."""
     return _load(path, name, source_files.Finder())
+
+
+def renew(target: Any) -> None:
+    """Let the modules of a plug-in's file hold what they held when they had been imported, see `fresh_state`."""
+    package = str(getattr(target, "__module__", "")).partition(".")[0]
+    if (own := _PACKAGES.get(package)) is not None:
+        for each in own.fresh:
+            each.restore()
 
 
 def _load(path: Path, name: str, finder: source_files.Finder) -> OwnModules:
@@ -94,6 +103,7 @@ class OwnModules:
         source: the address: of the file, or of it and all that it imports from own folders.
         parts: SHA-256 of each file, by its name.
         arithmetic: how it set the process to compute, see `arithmetic`.
+        fresh: what its modules held when they had been imported.
     """
 
     package: str
@@ -103,6 +113,7 @@ class OwnModules:
     source: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    fresh: list[FreshState] = field(default_factory=list)
     _files: dict[str, Path] = field(default_factory=dict)
     _run: dict[str, str] = field(default_factory=dict)
     _foreign: set[tuple[str, ...]] = field(default_factory=set)
@@ -303,3 +314,4 @@ class _Loader(SourceFileLoader):
         """Run the file, with its own import."""
         vars(module)["__builtins__"] = self._own.code_builtins()
         super().exec_module(module)
+        self._own.fresh.append(FreshState(module))
