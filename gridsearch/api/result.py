@@ -27,12 +27,14 @@ class StudyResult:
     """A study's results as they were when it was read.
 
     Attributes:
-        data: the records that everything here is made from.
+        data: the records of the study, from which everything else is computed.
         ranking: the points, ranked.
-        report_page: index.html of the report, None where none was made.
-        places: where its artifacts lie, for the figures that need a trial's predictions; None without a store.
-        new: trials that this run added, likewise `reused`, `failed` and `open` (without a result yet); 0 after
-            `load`.
+        report_page: path of the report's index.html; None if no report was written.
+        places: where the study's files are, for figures that need predictions; None without a store.
+        new: number of trials that this run added; 0 after `load`.
+        reused: number of trials that were already there.
+        failed: number of failed trials.
+        open: number of trials without a result yet.
     """
 
     data: StudyData
@@ -51,42 +53,42 @@ class StudyResult:
 
     @property
     def points(self) -> pd.DataFrame:
-        """One row a point, best first."""
+        """The points, best first: rank, params, n, mean, 95 % interval, ties; accuracies are fractions."""
         from gridsearch import reporting
 
         return reporting.points_frame(self.data, ranking=self.ranking)
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row a trial."""
+        """The trials, one row each: params, seed, state, metrics, epochs, training time in seconds."""
         from gridsearch import reporting
 
         return reporting.trials_frame(self.data)
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch of a trial."""
+        """The metrics of every epoch of every trial, one row each."""
         from gridsearch import reporting
 
         return reporting.epochs_frame(self.data)
 
     @property
     def effects(self) -> pd.DataFrame:
-        """One row an axis or a pair of axes: its share of the variance; may overlap in a grid with holes."""
+        """Share of the variance that each axis or pair of axes explains; shares may overlap in a grid with holes."""
         from gridsearch import reporting
 
         return reporting.effects_frame(self.ranking)
 
     @property
     def findings(self) -> pd.DataFrame:
-        """One row for each thing that the study shows and that leads on: code, evidence, the command that goes on."""
+        """What the study shows and what to try next, one row each: code, evidence, and the command to run."""
         from gridsearch import reporting
 
         return reporting.findings_frame(self.data, ranking=self.ranking)
 
     @property
     def ensembles(self) -> pd.DataFrame:
-        """The best 2, 3, 5 and 10 points asked together, from their stored predictions."""
+        """Accuracy of ensembles of the best 2, 3, 5 and 10 points, from their stored predictions."""
         from gridsearch import reporting
 
         return reporting.ensembles_frame(self.ranking)
@@ -118,19 +120,19 @@ class StudyResult:
         return None if best is None else dict(best.params)
 
     def predictions(self, trial: int | None = None) -> Predictions | None:
-        """Return what a trial's network said of the validation images; default: the winner's first seed.
+        """Return a trial's predictions of the validation images; default: the winner's first seed.
 
-        With folds the default is that of all folds together: each image by the network that was not trained on it.
+        With folds the default joins all folds: each image is predicted by the network that was not trained on it.
 
         Args:
             trial: its number.
 
         Returns:
-            logits, true labels and the images' places in the training set; None where there are none.
+            Logits [N, Y], true labels [N] and the images' indices in the training set [N]; None if there are none.
 
         Raises:
             StoreError: the study has no such trial.
-            ArtifactError: they are gone, or other than they were stored.
+            ArtifactError: the file is missing, or differs from what was stored.
         """
         from gridsearch import reporting
         from gridsearch.service.queries import reports, studies
@@ -147,43 +149,43 @@ class StudyResult:
             return reports.read_predictions(store, self.study, record)
 
     def heatmap(self) -> Figure | None:
-        """Return the study over its two strongest axes, a panel for each value of the others; None for one point."""
+        """Draw the metric over the two strongest axes, a panel for each value of the others; None for one point."""
         from gridsearch import reporting
 
         return next(iter(reporting.heatmap_figures(self.data, ranking=self.ranking).values()), None)
 
     def curves(self, top: int = 5) -> Figure | None:
-        """Return loss and accuracy by epoch of the best points (at most 5)."""
+        """Draw loss and accuracy by epoch of the best points (at most 5)."""
         from gridsearch import reporting
 
         return reporting.curves_figure(self.data, ranking=self.ranking, top=top)
 
     def marginals(self) -> Figure | None:
-        """Return the metric over each axis by itself; None with fewer than two varying axes."""
+        """Draw the metric over each axis by itself; None with fewer than two varying axes."""
         from gridsearch import reporting
 
         return reporting.marginals_figure(self.data, ranking=self.ranking)
 
     def parallel(self) -> Figure | None:
-        """Return every point as a line across all axes; None with fewer than two varying axes."""
+        """Draw every point as a line across all axes; None with fewer than two varying axes."""
         from gridsearch import reporting
 
         return reporting.parallel_figure(self.data, ranking=self.ranking)
 
     def cost(self) -> Figure | None:
-        """Return the metric against the time of a trial; None with fewer than two points."""
+        """Draw the metric against the training time of a trial; None with fewer than two points."""
         from gridsearch import reporting
 
         return reporting.cost_figure(self.data, ranking=self.ranking)
 
     def confusion(self, *trials: int) -> Figure | None:
-        """Return the confusion matrix of a trial, or of several side by side; default: the winner's first seed.
+        """Draw the confusion matrix of a trial, or of several side by side; default: the winner's first seed.
 
-        With folds the default is all of its folds together.  None where a trial has no predictions.
+        With folds the default joins all folds.  None if a trial has no predictions.
 
         Raises:
             StoreError: the study has no such trial.
-            UsageError: the trials know other classes.
+            UsageError: the trials have different classes.
         """
         from gridsearch import reporting
 
@@ -213,7 +215,7 @@ class StudyResult:
 
         Raises:
             UsageError: no such metric, no such class, or results without a store.
-            ArtifactError: the stored predictions cannot give it.
+            ArtifactError: it cannot be computed from the stored predictions.
 
         Warns:
             GridsearchWarning: trials that do not have it.
@@ -221,12 +223,12 @@ class StudyResult:
         return self._chosen(by=metric, write=False)
 
     def pareto(self, *quantities: str, model: str | Sequence[str] = ()) -> pd.DataFrame:
-        """Return the points by several quantities, those first that none beats in all of them.
+        """Return the points with several quantities; those that no other point beats in all of them come first.
 
         Args:
             *quantities: two or more: any metric of `by`, "parameters", "latency" (milliseconds for one image, by ONNX
                 Runtime on this machine) or "seconds"; default: accuracy, parameters and latency.
-            model: locators of models of your own, to measure their latency.
+            model: your own models ("file.py:Name"), to measure their latency.
 
         Returns:
             Params, each quantity with the ends of its interval (`_low`, `_high`), `front`, and `open` where the
@@ -264,9 +266,9 @@ class StudyResult:
         """Write the report's page and tables, as `gridsearch report` does, and return what they show.
 
         Args:
-            by: see `by`; default: the metric that ranks here.
+            by: the metric that ranks, see `by`; default: the one of these results.
             where: only the trials with these values.
-            pareto: quantities by which points are compared besides, see `pareto`.
+            pareto: quantities for a Pareto front, see `pareto`.
 
         Raises:
             GridsearchError: as on the command line; `exit_code` says which kind.
@@ -280,13 +282,13 @@ class StudyResult:
         """Write the report of these results, and open its page in the browser, as `--open` does.
 
         Returns:
-            The page, None where the home cannot be written.
+            The page's path; None if the home cannot be written.
 
         Raises:
             GridsearchError: as on the command line; `exit_code` says which kind.
 
         Warns:
-            GridsearchWarning: what could not be shown, and why; where the page lies if there is no browser here.
+            GridsearchWarning: what could not be shown, and why; the page's path if there is no browser.
         """
         page = self._chosen(by=None, write=True).report_page
         if page is not None and (problem := web_browser.open_page(page)):
@@ -332,7 +334,7 @@ class StudyResult:
         return found
 
     def export(self, to: str, output: str | os.PathLike[str] | None = None) -> str:
-        """Hand the study over as it is in the store now, as `gridsearch export` does.
+        """Export the study as it is in the store now, as `gridsearch export` does.
 
         Args:
             to: "mlflow", "wandb-offline", "csv", "json", "latex" or "markdown".

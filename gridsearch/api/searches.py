@@ -91,87 +91,89 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     quiet: bool = False,
     **settings: Any,
 ) -> StudyResult:
-    """Expand a grid, train what is missing, report; with only `study`, finish what that study lacks.
+    """Train what is missing of a grid, and write the report; with only `study`, finish what that study lacks.
 
-    Each argument means what the option of its name means on the command line, and takes what that takes, as text too;
-    None is one that was not given.
+    Each argument means the same as the command-line option of its name and accepts the same values, also as text.
+    None stands for an option that is not given.
 
     Args:
-        grid: a mapping of axes to values ({"lr": [.01, .001], "batch": "10..50:10"}), a `Grid`, words of the command
-            line's grammar, a `StudySpec`, or the path of a study file.
+        grid: a mapping of axes to values ({"lr": [.01, .001], "batch": "10..50:10"}), a `Grid`, a list of texts as on
+            the command line, a `StudySpec`, or the path of a study file.
         exclude: points to leave out ("lr=.01 batch=10"), one text or several.
-        when: conditions on which an axis exists ("momentum: optimizer=sgd"), one text or several.
+        when: conditions under which an axis exists ("momentum: optimizer=sgd"), one text or several.
         study: the study's name; default: the dataset's or the function's.
         dataset: a name, "folder:PATH", "csv:FILE", "npz:FILE", "hf:NAME", "file.py:Name" or "module:Name"; a class or
-            function that returns the images;
-            the images themselves ({"train_images": ..., "train_labels": ...}); or a torch `Dataset`.
-            Default: "fmnist".
-        model: a name, "file.py:Name" or "module:Name", or the class or function itself; default: "lenet".  A list of
-            them finishes a stored study that has several of your own.
-        code: optimizers and augmentations of your own that a stored study needs again: "file.py:Name", or the class or
-            function itself, one or several.
-        objective: a plain function instead of images and networks, f(params, seed): "file.py:name", "module:name", or
-            the function itself; `grid` and `recipe` then hold its params.
-        metric: which metric ranks and prunes; default: "accuracy", of a function "value" among its own.  Of images also
-            "balanced_accuracy", "macro_f1", "loss", "top3", "auc", "ece" and "recall:CLASS".
-        direction: of a function's metric: "maximize" (default) or "minimize" it.
-        epochs: of each trial; default: 10.
-        seeds: how many replicates of each point (N stands for seeds 0 to N-1), or which; default: 1.
-        val: fraction of train held out for the ranking; default: 1/6.  0 ranks by train accuracy.
-        folds: in place of `val`: so many trials for each seed of a point, each with another part held out (stratified
-            cross-validation); a point ranks by the mean over folds and seeds.
-        group: what the dataset groups its images by, such as a column or "subfolder": no split divides a group.
-        subset: train on so many images only, stratified.
-        version: of code of your own: it stands for what of it has no address (files that it reads, objects that
-            nobody can look into), and another version is computed again.
-        sample: only so many of the grid's points, spread evenly over it; a larger number later adds to them.
-        order: which points train first: "given" (default; the longest packs first, so that the run ends soonest),
-            "spread" (evenly over the grid), or "cheap-first".
-        ignore: findings that this study's reports leave out, "GS101" or "edge-of-axis", one or several.
+            function that returns the images; the images themselves ({"train_images": ..., "train_labels": ...}); or a
+            torch `Dataset`.  Default: "fmnist".
+        model: a name, "file.py:Name" or "module:Name", or the class or function itself; default: "lenet".  To finish
+            a stored study with several models of your own, a list of them.
+        code: your own optimizers and augmentations that a stored study needs: "file.py:Name", or the class or function
+            itself, one or several.
+        objective: a plain function f(params, seed) to search in place of images and networks: "file.py:name",
+            "module:name", or the function itself; `grid` and `recipe` then hold its params.
+        metric: the metric that ranks and prunes; default: "accuracy", for a function "value".  For images also
+            "balanced_accuracy", "macro_f1", "loss", "top3", "auc", "ece" or "recall:CLASS"; for a function any that it
+            returns.
+        direction: for a function's metric: "maximize" (default) or "minimize".
+        epochs: epochs of each trial; default: 10.
+        seeds: seeds of each point: a number N for the seeds 0 to N-1, or a list of them; default: 1.
+        val: fraction of the training images held out for the ranking; default: 1/6.  0 ranks by train accuracy.
+        folds: stratified cross-validation in place of `val`: this many trials for each seed of a point, each with a
+            different part held out; a point ranks by the mean over folds and seeds.
+        group: what the dataset's images are grouped by, such as a column or "subfolder"; no split divides a group.
+        subset: train on a stratified subset of this many images.
+        version: version of your own code; a new one makes new trials.  For code that cannot be identified (it reads
+            files, or uses objects that cannot be inspected).
+        sample: train only this many of the grid's points, spread evenly over it; a larger number later adds to them.
+        order: which points train first: "given" (default; the longest packs, so that the run ends soonest), "spread"
+            (evenly over the grid) or "cheap-first".
+        ignore: findings that this study's reports leave out, such as "GS101" or "edge-of-axis", one or several.
         recipe: settings that are the same for all points, by name.
-        more_seeds: replicates to add to the best points of the stored `study`, with nothing to search beside it.
-        top: for how many points; default: 2.
-        home: where the store and all files of the studies lie; default: $GRIDSEARCH_HOME, or "runs".
+        more_seeds: seeds to add to the best points of the stored `study`; takes no grid.
+        top: how many points get `more_seeds`; default: 2.
+        home: folder of the store and of all files of the studies; default: $GRIDSEARCH_HOME, or "runs".
         store: the database's URL; default: $GRIDSEARCH_STORE, or gridsearch.db in home.
         device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
         workers: worker processes; default: one per core or GPU.  With executor="slurm": allocations; default: 4.
-        lanes: trials in one pack at most; 1 trains each alone.  Default: measured.
-        executor: "local" trains in worker processes, which get copies of what this session alone defines; "inline" in
-            this process, one trial after the other, sharing its memory and threads.  Default: "local", but "inline"
-            (with a warning) for a function that fills a list or an object of this session or cannot be copied.  "ray"
-            and "slurm" train on a cluster, with copies as for "local".
+        lanes: most trials in one pack (trials that train together as one program); 1 trains each alone.  Default:
+            measured.
+        executor: "local" trains in worker processes, which get copies of what only this session defines.  "inline"
+            trains in this process, one trial after the other.  "ray" and "slurm" train on a cluster, with copies as
+            for "local".  Default: "local"; "inline", with a warning, for a function that changes a list or an object
+            of this session or cannot be copied.
         slurm: options of sbatch for each allocation, {"partition": "gpu", "time": "4:00:00"}.
-        prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
-        budget: end after that time: seconds, "1h30m", or a `timedelta`.  No more trials start, and those that train
-            end at their next epoch's end, or after 15 seconds; they wait, and go on with the next run.
-        trial_limit: a trial that trains for longer fails (reason: limit), and the others go on; as for `budget`.
+        prune: "none" (default), "median", "asha" or "hyperband": end poor trials early.
+        budget: end the run after this time: seconds, "1h30m", or a `timedelta`.  No more trials start, and running
+            ones end at the end of their epoch, or after 15 seconds; the next run continues them.
+        trial_limit: a trial that trains for longer fails (reason: limit), and the others continue; same forms as
+            `budget`.
         retries: attempts after a worker died; default: 2.
-        checkpoint: save each trial at an epoch's end, at most this often: seconds, "30s", a `timedelta`, "every-epoch",
-            or "off"; an interrupted trial goes on from there.  Default: 60 seconds.
-        store_patience: go on for that long while the store is locked or away, as for `budget`; results wait on the
-            disk.  Default: 10 minutes.
-        lease: a runner silent for this long loses its trials to others; as for `budget`.  Default:
-            1 minute.
-        keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
-        notify: Apprise's URLs, one or several, that are told when the run has ended, failed or was interrupted.
-            Default: those of $GRIDSEARCH_NOTIFY.
+        checkpoint: save each trial at the end of an epoch, at most this often: seconds, "30s", a `timedelta`,
+            "every-epoch" or "off"; an interrupted trial continues from there.  Default: 60 seconds.
+        store_patience: keep training for this long while the store is locked or unavailable; results wait on the
+            disk.  Same forms as `budget`; default: 10 minutes.
+        lease: a runner that is silent for this long loses its trials to others.  Same forms as `budget`; default: 1
+            minute.
+        keep_going: continue even if the first trials all fail with the same error; otherwise the run stops.
+        notify: Apprise URLs, one or several, that get a message when the run has ended, failed or was interrupted.
+            Default: those in $GRIDSEARCH_NOTIFY.
         report: whether to write the report at the end.
-        open: open the report in the browser at the end, as `StudyResult.show` does whenever it is called.
-        quiet: no progress and no messages; warnings all the same.
-        **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an
-            axis of the grid, of one value or several.  `optimizer` also takes a class of optimizers, and `augment` a
-            function that changes a batch of images.
+        open: open the report in the browser at the end, as `StudyResult.show` does.
+        quiet: no progress and no messages, only warnings.
+        **settings: hyperparameters by name, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an axis of the
+            grid, with one value or several.  `optimizer` also accepts a class of optimizers, and `augment` a function
+            that changes a batch of images.
 
     Returns:
-        The study: what these words describe ranks first; points of earlier versions of the code, of other images or of
-        other settings follow, ranked among themselves (`ranking.incomparable`).
+        The study's results.  Points that these arguments describe rank first; points of earlier versions of the code,
+        of other images or of other settings follow, ranked separately (`ranking.incomparable`).
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
-        KeyboardInterrupt: the run was interrupted; what had ended is kept, the rest waits.
+        KeyboardInterrupt: the run was interrupted; finished trials are kept, the others wait for the next run.
 
     Warns:
-        GridsearchWarning: what may not be as you think; trials that failed.
+        GridsearchWarning: about settings with a surprising effect, and about failed trials.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     for name in ("settings", "report", "open", "keep_going", "quiet"):

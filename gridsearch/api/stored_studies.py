@@ -33,8 +33,11 @@ def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] |
 
     Args:
         study: its name.
-        store: the database's URL; default as on the command line.
-        home: where the store lies; default as on the command line.
+        store: the database's URL; default: $GRIDSEARCH_STORE, or gridsearch.db in home.
+        home: folder of the store; default: $GRIDSEARCH_HOME, or "runs".
+
+    Returns:
+        Its results as they are now; a running study may be read too.
 
     Raises:
         StudyNotFound: there is no such study.
@@ -60,17 +63,17 @@ def compare(
     store: str | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> Compared:
-    """Compare studies of a store, and write the comparison's page.
+    """Compare studies of one store, and write a page that shows the comparison.
 
     Args:
-        *studies: the names of two to five.
-        where: only the trials with these values, in each study.
+        *studies: names of two to five studies.
+        where: compare only trials with these values.
         by: the metric that ranks each study, see `StudyResult.by`; default: its own.
         store: the database's URL; default as on the command line.
         home: where the store lies; default as on the command line.
 
     Returns:
-        `page` (its path), `comparison` (its winners, differences and shared points; `to_json()`), `warnings`.
+        `page` (its path), `comparison` (winners, differences and shared points; `to_json()`) and `warnings`.
 
     Raises:
         StudyNotFound: there is no study of that name.
@@ -101,26 +104,26 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     slurm: Mapping[str, Any] | str | Sequence[str] | None = None,
     quiet: bool = False,
 ) -> BestOutcome:
-    """Refit a study's winner on train and validation, read the test set once, export the model.
+    """Retrain a study's winner on training and validation images, test it once, and export the model.
 
     Args:
         study: its name.
-        where: the winner among the trials with these values.
+        where: choose the winner among the trials with these values.
         again: use the test set again; the result no longer counts as a clean test.
-        model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
-        code: likewise a user's own optimizer or augmentation.
-        dataset: likewise, or where "folder:PATH" is now.
-        home: where the store and all files of the studies lie; default as on the command line.
+        model: the winner's model, if it is your own: "file.py:Name", "module:Name", or the class or function itself.
+        code: your own optimizer or augmentation, in the same forms.
+        dataset: your own dataset, or "folder:PATH" if the folder has moved.
+        home: folder of the store and of all files of the studies; default as on the command line.
         store: the database's URL; default as on the command line.
         device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
         executor: "local" trains in a worker process, "inline" in this one, "ray" and "slurm" on a cluster; default:
             "local".
-        slurm: options of sbatch for that allocation.
+        slurm: options of sbatch for the allocation.
         quiet: no progress and no messages; warnings all the same.
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
-        KeyboardInterrupt: it was interrupted; the same call continues, and the test set was not read.
+        KeyboardInterrupt: it was interrupted before the test set was used; the same call continues.
     """
     from gridsearch.service.winner import best as service
 
@@ -159,15 +162,20 @@ def predict(
     folder: str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
 ) -> list[Prediction]:
-    """Return what an exported model says of image files, in the order given.
+    """Classify image files with an exported model.
+
+    Neither torch nor the model's code is needed.
 
     Args:
-        folder: what `best` exported.
-        images: one file or several, of any size.
+        folder: a folder that `best` exported.
+        images: paths of one file or several, of any size.
+
+    Returns:
+        A prediction for each image, in the order given: its class and the probability of every class.
 
     Raises:
         UsageError: there is no such folder.
-        ArtifactError: it is no export, or a file in it is missing or altered.
+        ArtifactError: the folder is not an export, or a file in it is missing or was changed.
         DataError: an image cannot be used.
     """
     from gridsearch.service.winner.exported import ExportedModel, Refused, unusable
