@@ -9,17 +9,17 @@
  * ever read: what lies there may be another lane's, and NaN.  Sums have a fixed order: the same bytes each time.
  */
 
-#include "vectors.h"
+#include "row_products.h"
 
 #if BYTES == 64
-enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vectors: see `forward_layer` and `matmul` */
+enum { DOT_X = 4, DOT_W = 4 }; /* sums at a time, in vectors: see `forward_layer` */
 #else
-enum { DOT_X = 2, DOT_W = 4, ROWS = 4, COLUMNS = 2 };
+enum { DOT_X = 2, DOT_W = 4 };
 #endif
 
-/* Images and inputs of a forward pass at a time, and depth of a product: so many numbers stay in a core's own cache.  A
- * sum's order depends on the number of inputs alone. */
-enum { IMAGES = 64, INPUTS = 8192 / sizeof(REAL), DEPTH = 128 };
+/* Images and inputs of a forward pass at a time: so many numbers stay in a core's own cache.  A sum's order depends on
+ * the number of inputs alone. */
+enum { IMAGES = 64, INPUTS = 8192 / sizeof(REAL) };
 
 /* The sums of neighbours: first those of a, then those of b. */
 #if V == 16
@@ -150,64 +150,6 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
                     MIN(f + INPUTS, l->inputs));
 }
 
-/* to [rows][count] = a m, some rows and vectors of columns at a time: a has the strides [2] of its rows and columns,
- * m is [depth][m_step].  With `adds` it goes on from what is there.  Where there is a gate [rows][count], the result is 0 where the gate (ReLU's result) is not
- * positive. */
-INLINE void matmul_tile(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
-                       ptrdiff_t depth, REAL *to, int adds, const REAL *gate, ptrdiff_t step, ptrdiff_t rows,
-                       const int vectors) {
-  const REAL *row[ROWS];
-  UNROLL for (int r = 0; r < ROWS; r++) row[r] = a + MIN(r, rows - 1) * by_row;
-  vec sum[ROWS][COLUMNS];
-  UNROLL for (int r = 0; r < ROWS; r++)
-    UNROLL for (int v = 0; v < vectors; v++)
-      sum[r][v] = adds ? (vec) * (const unaligned_vec *)(to + MIN(r, rows - 1) * step + v * V) : (vec){0};
-  for (ptrdiff_t d = 0; d < depth; d++) {
-    vec number[COLUMNS];
-    UNROLL for (int v = 0; v < vectors; v++) number[v] = *(const unaligned_vec *)(m + d * m_step + v * V);
-    UNROLL for (int r = 0; r < ROWS; r++) {
-      const REAL factor = row[r][d * by_column];
-      UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += factor * number[v];
-    }
-  }
-  UNROLL for (int r = 0; r < ROWS; r++)
-    if (r < rows)
-      UNROLL for (int v = 0; v < vectors; v++) {
-        if (gate) {
-          const vec before = *(const unaligned_vec *)(gate + r * step + v * V);
-          sum[r][v] = (vec)((mask)sum[r][v] & ~(mask)(before <= 0));
-        }
-        *(unaligned_vec *)(to + r * step + v * V) = sum[r][v];
-      }
-}
-
-static void matmul(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
-                  ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t rows, ptrdiff_t count) {
-  for (ptrdiff_t done = 0; done < count;) {
-    ptrdiff_t vectors = MIN(COLUMNS, CEIL_DIV(count - done, V)), c = done;
-    if (c + vectors * V > count) c = count - vectors * V; /* some columns twice */
-    if (c < 0) c = done, vectors--;
-    for (ptrdiff_t d = 0; d < depth; d += DEPTH) {
-      const ptrdiff_t deep = MIN(DEPTH, depth - d);
-      const REAL *shuts = d + deep == depth ? gate : 0, *lines = m + d * m_step + c;
-      for (ptrdiff_t r = 0; r < rows; r += ROWS) {
-        const REAL *from = a + r * by_row + d * by_column, *shut = shuts ? shuts + r * count + c : 0;
-        REAL *into = to + r * count + c;
-        const ptrdiff_t left = rows - r;
-        if (COLUMNS > 3 && vectors == 4)
-          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, MIN(4, COLUMNS));
-        else if (COLUMNS > 2 && vectors == 3)
-          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, MIN(3, COLUMNS));
-        else if (vectors == 2)
-          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, 2);
-        else
-          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, 1);
-      }
-    }
-    done = c + vectors * V;
-  }
-}
-
 /* Where a lane's inputs of a layer are.  saved: [lanes][images][inputs] of each layer, the first one's for maps
  * alone. */
 static REAL *inputs_of(const struct source *s, const struct layer *layers, ptrdiff_t layer, REAL *saved, ptrdiff_t lane,
@@ -253,7 +195,7 @@ void backward(const struct source *s, const struct layer *layers, ptrdiff_t coun
       l = layers + i;
       ptrdiff_t step;
       const REAL *x = inputs_of(s, layers, i, saved, k, lanes, images, &step);
-      matmul(own, 1, l->outputs, x, step, images, l->gw + k * l->gw_step, 0, l->outputs, l->inputs);
+      matmul(own, 1, l->outputs, x, step, images, l->gw + k * l->gw_step, l->inputs, 0, 0, l->outputs, l->inputs);
       if (l->gb) {
         REAL *gb = l->gb + k * l->gb_step;
         for (ptrdiff_t g = 0; g < l->outputs; g++) gb[g] = 0;
@@ -263,7 +205,7 @@ void backward(const struct source *s, const struct layer *layers, ptrdiff_t coun
       if (i == 0 && !gx) break;
       const REAL *gate = i > 0 && layers[i - 1].relu ? x : 0;
       REAL *to = i == 0 && !gx->channels ? gx->x + k * gx->strides[0] : other;
-      matmul(own, l->outputs, 1, l->w + k * l->w_step, l->inputs, l->outputs, to, gate, images, l->inputs);
+      matmul(own, l->outputs, 1, l->w + k * l->w_step, l->inputs, l->outputs, to, l->inputs, 0, gate, images, l->inputs);
       if (i == 0 && gx->channels) copy_maps(gx, to, k, images, 1);
       other = own;
       own = to;
