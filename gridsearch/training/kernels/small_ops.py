@@ -1,4 +1,4 @@
-"""The operations of small layers: pooled convolutions, dense layers, dropout, and the conversions between layouts.
+"""The operations of small layers: pooled convolutions, dense and recurrent layers, dropout, conversions of layouts.
 
 Stands between their C sources and a plan; see `op`.
 """
@@ -6,6 +6,7 @@ Stands between their C sources and a plan; see `op`.
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +19,13 @@ from gridsearch.training.kernels.dense import DenseShape
 from gridsearch.training.kernels.op import Layout, activation_numbers
 from gridsearch.training.kernels.pooled import PooledShape
 from gridsearch.training.kernels.stages import (
+    Cell,
     Conv,
     Dropout,
     LeakyRelu,
     Linear,
     MaxPool,
+    Recurrent,
     Relu,
     numbers,
 )
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from gridsearch.training.kernels.stages import Shape, Stage
 
+RECURRENT = Path(__file__).with_name("recurrent.c")
 _LAYOUTS = (Layout.FEATURES, Layout.CHANNELS_LAST, Layout.BATCH_INNER)  # their numbers in C
 
 
@@ -50,6 +54,8 @@ def cover(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[Co
             return _pooled(stages, shape, dtype)
         case Linear():
             return _dense(stages, dtype) or _narrow_dense(stages, dtype)
+        case Recurrent():
+            return _recurrent(stages[0], dtype)
         case Relu() | LeakyRelu() if len(shape) == 1:
             return _rectifier(stages[0], shape, dtype)
     return None
@@ -135,6 +141,29 @@ def _narrow_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[Compiled
     return None if op is None else (op, 2 if relu else 1)
 
 
+def _recurrent(stage: Recurrent, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return a recurrent layer in one direction."""
+    library = load(RECURRENT, {"DOUBLE": REALS.index(dtype)})
+    if library is None:
+        return None
+    cell = list(Cell).index(stage.cell)
+    shape = _Recurrent(cell, stage.steps, stage.inputs, stage.hidden, int(stage.reverse))
+    place, size = ctypes.addressof(shape), dtype.itemsize
+    saved, workspace = (
+        function(getattr(library, f"recurrent_{what}"), SIZE, POINTER, SIZE)
+        for what in ("saved", "workspace")
+    )
+    op = CompiledOp(
+        (Layout.FEATURES,),
+        Layout.FEATURES,
+        calls_of(library, "recurrent"),
+        lambda images: saved(place, images) * size,
+        lambda images: workspace(place, images) * size,
+        shape=shape,
+    )
+    return op, 1
+
+
 def _rectifier(stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
     """Return an activation of features."""
     slope = stage.slope if isinstance(stage, LeakyRelu) else 0.0
@@ -156,6 +185,10 @@ class _Chain(ctypes.Structure):
 
 class _Narrow(ctypes.Structure):
     _fields_ = tuple((name, _INT) for name in ("inputs", "outputs", "relu"))
+
+
+class _Recurrent(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("cell", "steps", "inputs", "hidden", "reverse"))
 
 
 class _Rectifier(ctypes.Structure):

@@ -272,6 +272,35 @@ class Linear:
     bias: bool = True
 
 
+class Cell(StrEnum):
+    """A kind of recurrent layer, in the order of recurrent.c."""
+
+    RNN_TANH = "RNN with tanh"
+    RNN_RELU = "RNN with ReLU"
+    LSTM = "LSTM"
+    GRU = "GRU"
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """A recurrent layer in one direction, from states of zeros: features [steps * inputs] to [steps * hidden].
+
+    Attributes:
+        reverse: the last step comes first.
+    """
+
+    cell: Cell
+    steps: int
+    inputs: int
+    hidden: int
+    reverse: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """Of the states after all steps."""
+        return (self.steps * self.hidden,)
+
+
 @dataclass(frozen=True, slots=True)
 class Dropout:
     """Dropout.
@@ -314,6 +343,7 @@ Stage = (
     | GlobalMean
     | Flatten
     | Linear
+    | Recurrent
     | Dropout
 )
 Shape = tuple[int, ...]
@@ -331,7 +361,7 @@ def shape_after(stage: Stage, shape: Shape) -> Shape:
         case MaxPool() | AvgPool():
             pooled = zip(shape[1:], stage.kernel, stage.stride, stage.padding, strict=True)
             return (shape[0], *((side + 2 * p - k) // step + 1 for side, k, step, p in pooled))
-        case View() | Arrange() | Learned() | Windows():
+        case View() | Arrange() | Learned() | Windows() | Recurrent():
             return stage.shape
         case Product():
             return (stage.columns, 1, stage.rows * stage.count)

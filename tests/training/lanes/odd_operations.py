@@ -279,3 +279,20 @@ class Spectrum(nn.Module):
 
 
 oddity("solo")(Spectrum)
+
+
+class Recurs(nn.Module):
+    """Rows of an image as steps: two layers with dropout between them, and what projections leave of a third."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.LSTM(8, 6, 2, batch_first=True, dropout=0.3, bidirectional=True)
+        self.last, self.two = nn.LSTM(12, 5, proj_size=4, batch_first=True), nn.Linear(9, 3)
+
+    def forward(self, x):
+        x, (state, _) = self.rows(x.squeeze(1))
+        x, (_, cell) = self.last(x)
+        return self.two(torch.cat([x[:, -1], cell[0]], 1)) + state[0, :, :3]
+
+
+oddity("stacked")(Recurs)

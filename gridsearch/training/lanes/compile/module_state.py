@@ -152,7 +152,8 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
         model: to examine.
         rates: the rates of dropout modules too; a recipe may set them.
 
-    Tensors that are attributes, and neither parameter nor buffer, count with their content.
+    Tensors that are attributes, and neither parameter nor buffer, count with their content.  What a recurrent layer
+    notes of its own parameters does not.
 
     Raises:
         TrainsAlone: something deeper keeps a tensor, or may have a memory of its own.
@@ -166,6 +167,9 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
                 key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd)
             ):
                 continue
+            if key in _OF_RECURRENT and isinstance(module, nn.RNNBase):
+                _check_flat_weights(module, name)
+                continue
             if isinstance(value, torch.Tensor):
                 found[f"{name}.{key}"] = content(value)
                 continue
@@ -178,6 +182,23 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
     return found
+
+
+_OF_RECURRENT = frozenset(("_flat_weights", "_flat_weight_refs"))
+"""What `nn.RNNBase` keeps of its parameters beside their table."""
+
+
+def _check_flat_weights(module: nn.RNNBase, name: str) -> None:
+    """Refuse a recurrent layer that multiplies by other tensors than its parameters.
+
+    Raises:
+        TrainsAlone: it is one.
+    """
+    own = [module._parameters.get(key) for key in module._flat_weights_names]
+    if len(own) != len(module._flat_weights) or any(
+        a is not b for a, b in zip(own, module._flat_weights, strict=True)
+    ):
+        raise TrainsAlone(f"{name or 'the model'} computes with other weights than its parameters")
 
 
 def generator_states() -> tuple[object, ...]:

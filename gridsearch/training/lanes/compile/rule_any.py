@@ -10,10 +10,12 @@ Shapes: K lanes.
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
@@ -25,7 +27,7 @@ from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainRe
 from gridsearch.training.lanes.runtime.storage import placed_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import fx
 
@@ -55,7 +57,7 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     if in_place and isinstance(args[0], Value) and args[0].form is not Form.PLAIN:
         function = _on_a_copy(function)
         args = [g.to(args[0], Form.STACKED), *args[1:]]  # the others may have a lane's part each
-    leaves, spec = pytree.tree_flatten((weights, list(args), kwargs))
+    leaves, spec = pytree.tree_flatten((weights, [_tuples(arg) for arg in args], kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Value)]
     read = [n.name for n in node.all_input_nodes]
     names = [g.names.get(leaves[i].slot) for i in places]
@@ -88,7 +90,15 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
         )
         return g.emit(Form.STACKED, shape, layer, *values)
 
-    return _results(node, name, g.found.results[node], emit, draws=draws)
+    def part(whole: Value, take: Callable[[Any], Any], shape: tuple[int, ...]) -> Value:
+        return g.emit(whole.form, shape, take, whole)
+
+    return _results(node, name, g.found.results[node], emit, part, draws=draws)
+
+
+def _tuples(value: Any) -> Any:
+    """Return the several results of an operation as torch gave them."""
+    return tuple(map(_tuples, value)) if isinstance(value, Parts) else value
 
 
 def _results(
@@ -96,26 +106,95 @@ def _results(
     name: str,
     result: Any,
     emit: Callable[[Callable[[Any], Any], Any], Value],
+    part: Callable[[Value, Callable[[Any], Any], tuple[int, ...]], Value],
     *,
     draws: bool,
 ) -> Any:
     """Return a value for each tensor of a node's result."""
     if isinstance(result, torch.Tensor):
         return emit(lambda found: found, tuple(result.shape))
-    if not isinstance(result, tuple | list) or not any(isinstance(r, torch.Tensor) for r in result):
+    if not any(isinstance(r, torch.Tensor) for r in pytree.tree_leaves(result)):
         require(not draws, f"{name} draws numbers that are no tensor")
         return emit(lambda found: found, None)
-    asked = {user: _place(user, result) for user in node.users}
-    wanted = sorted({place for user, place in asked.items() if place < 0 or user.users})
-    require(not wanted or wanted[0] >= 0, f"{name} gives several tensors at once")
-    require(len(wanted) <= 1 or not draws, f"{name} gives several random tensors")
-    names = {name: i for i in wanted for name in dir(result) if getattr(result, name, None) is result[i]}
-    found = Parts([None] * len(result), names)
-    for i in wanted:
-        if result[i] is not None:
-            require(isinstance(result[i], torch.Tensor), f"{name} gives more than tensors")
-            found[i] = emit(operator.itemgetter(i), tuple(result[i].shape))
+    wanted = sorted(_wanted(node, name, result))
+    if len(wanted) == 1:
+        ((path, shape),) = wanted
+        values = {path: emit(lambda found: _at(found, path), shape)}
+    else:
+        require(
+            len({_at(result, path).dtype for path, _ in wanted}) <= 1,
+            f"{name} gives several types of tensors",
+        )
+        join = _Joined([path for path, _ in wanted])
+        values = {}
+        if wanted:
+            whole = emit(join, (sum(math.prod(shape) for _, shape in wanted),))
+            values = {path: part(whole, join.part(i), shape) for i, (path, shape) in enumerate(wanted)}
+    return _nested(result, values)
+
+
+Path = tuple[int, ...]
+"""Where a tensor is among the tuples of a result."""
+
+
+def _wanted(node: fx.Node, name: str, result: Any, path: Path = ()) -> set[tuple[Path, tuple[int, ...]]]:
+    """Return which tensors of a result are read, and their shapes."""
+    if isinstance(result, torch.Tensor):
+        return {(path, tuple(result.shape))} if node.users else set()
+    if result is None:
+        return set()
+    require(isinstance(result, tuple | list), f"{name} gives more than tensors")
+    found: set[tuple[Path, tuple[int, ...]]] = set()
+    for user in node.users:
+        place = _place(user, result)
+        if place >= 0:
+            found |= _wanted(user, name, result[place], (*path, place))
+            continue
+        for i, one in enumerate(result):  # as a whole, by another layer
+            require(one is None or isinstance(one, torch.Tensor), f"{name} gives several tensors at once")
+            found |= _wanted(node, name, one, (*path, i))
     return found
+
+
+def _at(result: Any, path: Path) -> Any:
+    for place in path:
+        result = result[place]
+    return result
+
+
+def _nested(result: Any, values: Mapping[Path, Value], path: Path = ()) -> Any:
+    """Return the values of a result's tensors where these are; None for those that nobody asks for."""
+    if not isinstance(result, tuple | list):
+        return values.get(path)
+    names = {n: i for i, one in enumerate(result) for n in dir(result) if getattr(result, n, None) is one}
+    return Parts([_nested(one, values, (*path, i)) for i, one in enumerate(result)], names)
+
+
+class _Joined:
+    """Several tensors of a result as one, so that what gives them runs once.
+
+    Args:
+        paths: of the tensors.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._shapes: list[torch.Size] = []
+
+    def __call__(self, result: Any) -> torch.Tensor:
+        """Return the numbers of all, one lane's."""
+        tensors = [_at(result, path) for path in self._paths]
+        self._shapes = [tensor.shape for tensor in tensors]
+        return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+    def part(self, which: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what takes one of them [K, ...] from the numbers of all lanes [K, N]."""
+
+        def take(joined: torch.Tensor) -> torch.Tensor:
+            own, before = self._shapes[which], sum(shape.numel() for shape in self._shapes[:which])
+            return joined.narrow(-1, before, own.numel()).reshape(*joined.shape[:-1], *own)
+
+        return take
 
 
 def _place(user: fx.Node, result: Sequence[Any]) -> int:
@@ -145,7 +224,11 @@ def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict
 
         def call(own: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
             module.train(training)
-            return functional_call(module, own, args, kwargs, tie_weights=False)
+            try:
+                return functional_call(module, own, args, kwargs, tie_weights=False)
+            finally:
+                if isinstance(module, nn.RNNBase):  # which keeps a list of them beside their table
+                    module._init_flat_weights()
 
         return call, {name: g.weight(f"{target}.{name}") for name in names}
     if node.op == "call_method":

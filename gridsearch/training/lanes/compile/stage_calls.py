@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
-from gridsearch.training.lanes.compile import stage_attention, stage_layers
+from gridsearch.training.lanes.compile import stage_attention, stage_layers, stage_recurrent
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.stage_functions import (
@@ -97,6 +97,8 @@ def _module(r: StageReader, node: fx.Node) -> Any:
         return _embedding(r, str(node.target), module, *args)
     if stage_attention.is_attention(module):
         return stage_attention.module(r, str(node.target), module, args, kwargs)
+    if stage_recurrent.is_recurrent(module):
+        return stage_recurrent.module(r, str(node.target), module, args, kwargs)
     if not stage_layers.knows(module):
         return _run(r, module.forward, args, kwargs)
     given = [*args, *kwargs.values()]
@@ -143,8 +145,13 @@ def _node(r: StageReader, node: fx.Node) -> None:
         return  # where it is used, what a sample has shown is enough
     args, kwargs = _given(r, node)
     name = getattr(node.target, "__name__", str(node.target))
+    if name == "getitem" and not node.users:
+        return  # of several results one that nobody asks for
     if not any(one in r.values for one in node.all_input_nodes):
         _learn(r, node, args, kwargs)
+        return
+    if name in _TYPES and _keeps_numbers(r, node, args[0]):
+        _store(r, node, args[0])
         return
     if any(t.is_meta for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
         raise NoPlan(f"{name} of a tensor that is no activation")
@@ -178,7 +185,7 @@ def _content(value: Any) -> Any:
 
 def _counts_images(r: StageReader, node: fx.Node) -> bool:
     """Whether a size may be how many images there are, or be made of that."""
-    if not _is_of_sizes(r, node):
+    if not _is_of_sizes(r, node) or (node.target is getattr and node.args[1] in _OF_NUMBERS):
         return False
     asked = [one for one in node.all_input_nodes if not _is_of_sizes(r, one)]
     taken = getattr(node.target, "__name__", node.target) == "getitem"
@@ -186,6 +193,10 @@ def _counts_images(r: StageReader, node: fx.Node) -> bool:
         return any(_counts_images(r, one) for one in node.all_input_nodes)
     known = taken or node.target == "size" or (node.target is getattr and node.args[1] == "shape")
     return not known or SAMPLE in pytree.tree_leaves(r.found.results[node])
+
+
+_OF_NUMBERS = ("device", "dtype", "layout")
+"""Attributes of a tensor that tell of its numbers."""
 
 
 def _is_of_sizes(r: StageReader, node: fx.Node) -> bool:
@@ -335,6 +346,15 @@ def _without_overrides(function: Any) -> Any:
     found.__kwdefaults__ = function.__kwdefaults__
     return found
 
+
+def _keeps_numbers(r: StageReader, node: fx.Node, given: Any) -> bool:
+    """Whether a tensor of another type, or on another device, has the same numbers."""
+    before: Any = node.args[0]
+    return isinstance(given, Known) or r.found.results[node].dtype == r.found.results[before].dtype
+
+
+_TYPES = {"to", "type_as", "float"}
+"""Methods that give a tensor of another type, or on another device."""
 
 _SHAPING = {
     *MOVING_METHODS,

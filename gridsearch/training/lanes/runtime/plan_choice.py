@@ -2,8 +2,9 @@
 
 Stands between the program, which has what a plan needs, and `planned_steps`, which runs it.  Compiled operations on
 maps take a vector's worth of images at a time: where a batch leaves many places of its last vector empty, torch's own
-layers may be faster.  That is measured once for a network and a batch size, and kept (`kernels.choices`).  The number
-of lanes is no part of it: a pack that is made again of fewer lanes must compute as before.
+layers may be faster, and so may its recurrent layers.  That is measured once for a network and a batch size, and kept
+(`kernels.choices`).  The number of lanes is no part of it: a pack that is made again of fewer lanes must compute as
+before.
 
 Shapes: B batch, C/H/W channels, height, width, Y classes.
 """
@@ -19,10 +20,11 @@ import torch
 
 from gridsearch.training import augment
 from gridsearch.training.failures import is_out_of_memory
-from gridsearch.training.kernels import batch_inner
+from gridsearch.training.kernels import batch_inner, small_ops
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.compiler import version_of
 from gridsearch.training.kernels.op import Layout, vector_numbers
+from gridsearch.training.kernels.stages import Recurrent
 from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.step_graph import NoPlan
@@ -146,10 +148,12 @@ def module_is_faster(
     """
     v = vector_numbers(precision.weights)
     by_blocks = any(placed.op.output is Layout.BATCH_INNER for placed in steps.ops)
-    if not by_blocks or -(-images // v) * v < _WASTED * images:
+    recurs = any(isinstance(stage, Recurrent) for stage in steps.stages)
+    if not recurs and (not by_blocks or -(-images // v) * v < _WASTED * images):
         return False
     layers = hashlib.sha256(repr((x_BCHW.shape[1:], steps.stages)).encode()).hexdigest()[:24]
-    versions = f"torch {torch.__version__}, {version_of(batch_inner.SOURCE, {})}"
+    sources = [batch_inner.SOURCE] + [small_ops.RECURRENT] * recurs
+    versions = f"torch {torch.__version__}, {' '.join(version_of(source, {}) for source in sources)}"
     key = f"network {layers}, {images} images, {precision.name}; {versions}"
     x_BCHW = x_BCHW.repeat(-(-images // len(x_BCHW)), 1, 1, 1)[:images]
 

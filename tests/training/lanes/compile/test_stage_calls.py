@@ -251,6 +251,37 @@ class Rows(Net):
         return F.log_softmax(super().forward(x), dim=1)
 
 
+class Recurs(Net):
+    """Recurrent layers over tokens: with dropout between them, both directions, other outputs, states of zeros."""
+
+    def more(self):
+        self.first = nn.LSTM(8, 5, 2, batch_first=True, dropout=0.3, bidirectional=True)
+        self.second, self.third = nn.GRU(10, 4, bias=False), nn.RNN(10, 3, nonlinearity="relu")
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        zeros = torch.zeros(4, x.size(0), 5).to(x)
+        x, (states, _) = self.first(x, (zeros, zeros))
+        own, last = self.second(x.transpose(0, 1))
+        return torch.cat([self.third(x.transpose(0, 1))[0][-1], own[0], last[0], states[2]], 1)
+
+
+class Cells(Net):
+    """Recurrent cells, step by step."""
+
+    def more(self):
+        self.cells = nn.ModuleList([nn.LSTMCell(8, 4), nn.GRUCell(8, 4), nn.RNNCell(8, 4)])
+
+    def body(self, x):
+        x = x.flatten(2)
+        one = two = None
+        three = x.new_zeros(x.shape[0], 4)
+        for step in range(3):
+            one = self.cells[0](x[:, :, step], one)
+            two, three = self.cells[1](x[:, :, step], two), self.cells[2](x[:, :, step], three)
+        return torch.cat([one[0], two, three], 1)
+
+
 def swin():
     """torchvision's Swin, of shifted windows that are images meanwhile."""
     return torchvision.load().models.SwinTransformer(
@@ -272,6 +303,8 @@ _OWN = (
         Masks,
         Others,
         Rows,
+        Recurs,
+        Cells,
     ),
 )
 PLANNED = {
