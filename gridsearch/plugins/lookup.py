@@ -54,7 +54,7 @@ class Plugin:
             bytes, see `docs/address.md` for all else; None for an installed one.
         parts: addresses of what it consists of, by name: files, or functions and the values that they reach.
         missing: what it reaches that has no address, in words; its trials are then computed again each time.
-        edited: the file that holds it, where that has changed since the session imported it.
+        edited: a file that it comes from, where that has changed since the session imported it.
         older: the address by which earlier versions of this program knew it; see `known_as`.
         arithmetic: how its module set the process to compute when it was imported, see `arithmetic`.
     """

@@ -51,7 +51,7 @@ class Identity:
         parts: addresses of what it consists of, by name: files, or functions and values.
         missing: what could not be addressed, in words; unless a version stands for it, the address is then another
             each time.
-        edited: the file of the module that holds it, where that file says something else by now.
+        edited: a file that it comes from (its module's, or one imported there) which says something else by now.
         older: the address that earlier versions of this program gave it, where that says all of it.
     """
 
@@ -77,12 +77,13 @@ def identity(target: Any, *, version: str | None = None) -> Identity:
         path = getattr(module, "__file__", None)
         if not own_module(module):
             return Identity(locator=locator, source=source_files.sha256(Path(path)) if path else None)
-        found = _Modules().address(module.__name__)
+        modules = _Modules()
+        found = modules.address(module.__name__)
         if found is not None:
             return Identity(locator=locator, source=found[0], parts=found[1])
         # A hook that changes code as it is imported (pytest's, say) and an archive are no edited files.
-        loader = getattr(module.__spec__, "loader", None)
-        edited = str(path) if type(loader) is SourceFileLoader else ""
+        others = [each for each in modules.stale or [module] if type(_loader(each)) is SourceFileLoader]
+        edited = str(others[0].__file__) if others else ""
     return _by_value(target, version, edited, plain=module is None)
 
 
@@ -95,10 +96,19 @@ def module_address(module: ModuleType) -> tuple[str, dict[str, str]] | None:
     return digest_, {}
 
 
+def _loader(module: ModuleType) -> object:
+    return getattr(module.__spec__, "loader", None)
+
+
 class _Modules:
-    """Addresses of own modules by name, each found once."""
+    """Addresses of own modules by name, each found once.
+
+    Attributes:
+        stale: those of which something else is loaded than is written.
+    """
 
     def __init__(self) -> None:
+        self.stale: list[ModuleType] = []
         self._finder = source_files.Finder()
         self._found: dict[str, tuple[str, dict[str, str]] | None] = {}
 
@@ -124,7 +134,9 @@ class _Modules:
             return None
         files = source_files.closure([source], self._finder)
         loaded = [sys.modules[each] for each in files if each in sys.modules]
-        return source_files.address(source, files) if all(map(as_written, loaded)) else None
+        stale = [each for each in loaded if not as_written(each)]
+        self.stale += stale
+        return None if stale else source_files.address(source, files)
 
 
 def _home(target: Any) -> ModuleType | None:

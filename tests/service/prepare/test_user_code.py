@@ -218,6 +218,27 @@ def test_a_module_edited_and_not_reloaded_keeps_the_results_of_what_is_loaded(fo
     monkeypatch.delitem(sys.modules, "my_model")
 
 
+def test_a_warning_names_the_file_that_was_edited_and_not_the_one_that_imports_it(folder, monkeypatch):
+    import importlib
+
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    write(folder / "my_parts.py", "def value():\n    return 1.0")
+    write(
+        folder / "my_whole.py",
+        "from my_parts import value\ndef fit(params, seed):\n    return {'y': value()}",
+    )
+    module = importlib.import_module("my_whole")
+    write(folder / "my_parts.py", "def value():\n    return 2.0")
+    with pytest.warns(gs.GridsearchWarning, match=r"my_parts\.py has changed since this session imported it"):
+        call(module.fit)
+    importlib.reload(sys.modules["my_parts"])
+    with pytest.warns(gs.GridsearchWarning, match=r"my_whole\.py has changed since"):
+        assert call(module.fit).new == 0
+    for name in ("my_parts", "my_whole"):
+        monkeypatch.delitem(sys.modules, name)
+
+
 def test_what_a_call_describes_ranks_first_and_earlier_versions_stay_apart_and_named(folder):
     def scaled(by):
         def f(params, seed):
