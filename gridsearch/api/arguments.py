@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 from gridsearch.errors import UsageError, nearest
@@ -92,6 +93,9 @@ class BestArguments(TypedDict, total=False):
 def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function refuse a keyword that it does not know with the nearest one that it does.
 
+    It refuses to be called, too, where the session's working directory is gone: no path and no worker would mean
+    anything.
+
     Raises:
         UsageError: at the call.
     """
@@ -110,6 +114,12 @@ def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
             signature.bind(*args, **kwargs)
         except TypeError as error:
             raise UsageError(f"gridsearch.{function.__name__}: {error}") from None
+        try:
+            Path.cwd()
+        except OSError:
+            raise UsageError(
+                "the working directory no longer exists", hint="os.chdir to an existing folder"
+            ) from None
         return function(*args, **kwargs)
 
     return inner

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+import gridsearch as gs
+
 
 @pytest.mark.parametrize(
     "words",
@@ -29,3 +31,14 @@ def test_a_working_directory_that_is_gone_is_one_line(words, cli, tmp_path):
     assert result.code == 2
     assert result.error == "the working directory no longer exists"
     assert len(result.err.splitlines()) == 2
+
+
+def test_python_refuses_a_working_directory_that_is_gone_with_an_error_of_its_own(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(gs.GridsearchError, match="the working directory no longer exists"):
+        gs.run(grid={"a": [1]}, objective=lambda params, seed: {"value": 1}, home=tmp_path)
+    with pytest.raises(gs.GridsearchError, match="the working directory no longer exists"):
+        gs.load("s", home=tmp_path)
