@@ -54,6 +54,9 @@ class PassNetwork(Protocol):
 AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
 """How far a network may be from the models, as a share of a tensor's largest value: mistakes are of the order of 1."""
 
+_STATISTICS, _SHARPER = 2, {"float64": 25.0, "float32": 25.0}
+"""Running statistics are `Kinds` of this place, and may be so many times less far: few steps of rounding make them."""
+
 _NOISE = 1e-3
 """Below this share of the largest of its kind a tensor is rounding: the gradient of a bias that feeds a batch norm."""
 
@@ -84,11 +87,11 @@ def check(network: Network, storage: Storage, originals: Originals) -> None:
         NotStackable: they differ.
     """
     models, precision = originals.models, originals.precision
-    limit = AGREEMENT[precision.unrounded.name]
+    limits = _limits(precision.unrounded)
     try:
         _hold(
             *(network, storage, originals.references, originals.images, precision),
-            lambda pairs, _: _compare(pairs, limit),
+            lambda pairs, _: _compare(pairs, limits),
         )
     except Disagrees:
         if originals.more is None:
@@ -101,7 +104,7 @@ def check(network: Network, storage: Storage, originals: Originals) -> None:
 
         def compare(pairs: Pairs, training: bool) -> None:
             values = [_values([r.passes[training]], network, storage, training=training) for r in nudged]
-            _compare_nudged(pairs, values, limit)
+            _compare_nudged(pairs, values, limits)
 
         _hold(network, storage, references, x_BCHW, precision, compare)
 
@@ -184,11 +187,11 @@ def check_same(
             _compare_rounding(_paired(found, rounded), exact)
         return _paired(found, exact)
 
-    limit = AGREEMENT[precision.name]
+    limits = _limits(precision)
     try:
         pairs = compare(x_BCHW)
         if not precision.rounds:
-            _compare(pairs, limit)
+            _compare(pairs, limits)
     except Disagrees:
         if more is None:
             raise
@@ -197,11 +200,11 @@ def check_same(
         if precision.rounds:
             return
         try:
-            _compare(pairs, limit)
+            _compare(pairs, limits)
         except Disagrees:
             drawing = torch.Generator().manual_seed(0)
             nudged = [_computed(theirs, storage, images, precision, drawing) for _ in range(_NUDGES)]
-            _compare_nudged(pairs, nudged, limit)
+            _compare_nudged(pairs, nudged, limits)
 
 
 def _computed(
@@ -318,17 +321,24 @@ def _values(results: Sequence[PassResult], network: Network, storage: Storage, *
     )
 
 
-def _compare(kinds: Pairs, limit: float) -> None:
+def _limits(precision: Precision) -> list[float]:
+    """Return how far a network may be from the models, for each of `Kinds`."""
+    limits = [AGREEMENT[precision.name]] * 4
+    limits[_STATISTICS] /= _SHARPER.get(precision.name, 1.0)
+    return limits
+
+
+def _compare(kinds: Pairs, limits: Sequence[float]) -> None:
     """Compare each tensor by its own largest value: what is small beside another's may still be wrong.
 
     Args:
         kinds: ours and theirs.
-        limit: how far ours may be, as a share of that value.
+        limits: how far ours may be, as a share of that value; see `_limits`.
 
     Raises:
         Disagrees: ours is farther.
     """
-    for pairs in kinds:
+    for pairs, limit in zip(kinds, limits, strict=False):
         sizes = [largest(theirs) for _, theirs in pairs]
         least = _NOISE * max(sizes, default=0.0)
         for (ours, theirs), own in zip(pairs, sizes, strict=True):
@@ -336,13 +346,13 @@ def _compare(kinds: Pairs, limit: float) -> None:
                 raise Disagrees("its K-lane form does not agree with the model itself")
 
 
-def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limit: float) -> None:
+def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limits: Sequence[float]) -> None:
     """Compare what makes rounding large: ours may be about as far as what comes of other last digits.
 
     Args:
         kinds: ours and theirs.
         nudged: theirs with such digits, of the first lane or of all.
-        limit: how far ours may be besides, as a share of the value.
+        limits: how far ours may be besides, as a share of the value; see `_limits`.
 
     Raises:
         Undecided: that digit changes so much that nothing can be said.
@@ -363,7 +373,7 @@ def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limit: float) -> None
         for (ours, _), value, size, spread in zip(
             pairs, values, sizes, itertools.cycle(spreads), strict=False
         ):
-            if not distance(ours, value) <= (_ROUNDING * spread + limit) * size:
+            if not distance(ours, value) <= (_ROUNDING * spread + limits[number]) * size:
                 raise Disagrees("its K-lane form does not agree with the model itself")
 
 
