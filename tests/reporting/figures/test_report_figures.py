@@ -272,7 +272,7 @@ def test_one_lost_corner_does_not_flatten_the_colours_of_the_rest(study):
     low, high = mesh_of(figure.axes[0]).get_clim()
     assert 0.8 < low < 0.89
     assert high == 0.92
-    assert "Lower values share" in figure._suptitle.get_text()
+    assert "Lower values have the colour of the" in figure._suptitle.get_text()
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_after_images_came_best_and_more_seeds_go_on_with_those_that_are_there(c
     assert names_of(home, "pets") == ["cat", "dog", "emu"]
     more = cli("run", "--study", "pets", "--more-seeds", "1", "--top", "1", "--no-report", *BEST)
     assert more.code == 0
-    assert "1 trial of study 'pets' were trained on other images" in more.err
+    assert "1 trial of study 'pets' was trained on other images" in more.err
     assert len(rows(cli, "pets")) == 3
 
 
