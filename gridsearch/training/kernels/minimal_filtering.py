@@ -30,12 +30,8 @@ POINTS = (SIDE + 2) ** 2
 
 _CACHE = 896 * 1024  # bytes of the points that are read again and again
 _FEWEST, _MOST = 4, 12  # patches at a time, where the cache holds none, and at all
-_MOST_SUMMED = (
-    4  # patches whose products are summed in a row: the error grows with their number, and time falls little
-)
-_STREAMED = (
-    2**17
-)  # words of the weights at one point: from here on they come from memory for each chunk of patches
+_MOST_SUMMED = 4  # patches whose products are summed in a row: with their number the error grows
+_STREAMED = 2**17  # words of the weights at one point, from which on they come from memory for each chunk
 _LATENCY = 8  # products that are on their way at once
 
 
