@@ -236,7 +236,7 @@ class Database:
             except Exception as error:
                 if connection is not None:
                     connection.close()
-                cause = error.orig if isinstance(error, DBAPIError) else None
+                cause = error.orig if isinstance(error, DBAPIError) else error
                 if isinstance(error, DBAPIError) and error.connection_invalidated and not fresh:
                     fresh = True  # it was lost while nobody used it: no statement of ours is in question
                     continue
