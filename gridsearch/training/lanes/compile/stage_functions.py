@@ -22,6 +22,7 @@ from gridsearch.training.lanes.compile import stage_attention, stage_layers, sta
 from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.row_drops import row_drop
 from gridsearch.training.lanes.compile.stage_arithmetic import ARITHMETIC
+from gridsearch.training.lanes.compile.stage_norms import PARAMETRIC
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
@@ -62,33 +63,6 @@ def _elu(r: StageReader, input: torch.Tensor, alpha: float = 1.0, inplace: bool 
 
 def _adaptive(r: StageReader, input: torch.Tensor, output_size: Any) -> torch.Tensor:
     return stage_layers.adaptive_mean(r, input, output_size)
-
-
-def _linear(r: StageReader, input: torch.Tensor, weight: Any, bias: Any = None) -> torch.Tensor:
-    outputs, inputs = weight.shape
-    return stage_numbers.dense(r, input, inputs, outputs, (r.parameter(weight), r.parameter(bias)))
-
-
-def _layer_norm(
-    r: StageReader,
-    input: torch.Tensor,
-    normalized_shape: Any,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-) -> torch.Tensor:
-    return stage_layers.layer_norm(r, input, normalized_shape, eps, (r.parameter(weight), r.parameter(bias)))
-
-
-def _group_norm(
-    r: StageReader,
-    input: torch.Tensor,
-    num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-) -> torch.Tensor:
-    return stage_layers.group_norm(r, input, num_groups, eps, (r.parameter(weight), r.parameter(bias)))
 
 
 def _dropout(features: bool) -> Callable[..., torch.Tensor]:
@@ -373,9 +347,7 @@ CALLS: dict[Any, Callable[..., Any]] = {
     row_drop: _row_drop,
     **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _log_softmax),
-    F.linear: _linear,
-    F.layer_norm: _layer_norm,
-    F.group_norm: _group_norm,
+    **PARAMETRIC,
 }
 """What takes in a function or a method."""
 

@@ -21,11 +21,10 @@ from gridsearch.training.kernels.stages import (
     BatchNorm,
     Conv,
     Curve,
-    ImageNorm,
     MaxPool,
     shape_after,
 )
-from gridsearch.training.lanes.compile import stage_attention, stage_numbers, stage_windows
+from gridsearch.training.lanes.compile import stage_attention, stage_norms, stage_numbers, stage_windows
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
@@ -113,46 +112,24 @@ def _batch_norm(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     return r.of_maps(found).reshape(x.shape)
 
 
-def layer_norm(
-    r: StageReader, x: Any, shape: Sequence[int], eps: float | None, params: Sequence[str | None], **how: bool
-) -> torch.Tensor:
-    """Return the codes of a norm over the last dimensions, of this shape."""
-    if eps is None:
-        raise NoPlan("a norm without an eps")
-    first, at = r.images_first(x)
-    value, rows = r.rows(first.flatten(-len(shape)))
-    channels = r.shape(value)[0]
-    if params[0] is None and params[1] is not None:
-        raise NoPlan("a norm with a bias alone")
-    norm = ImageNorm(channels, 0, float(eps), **how)
-    return at.back(r.of_rows(r.add(norm, value, params=tuple(params)), rows).reshape(first.shape))
-
-
 def _layer_norm(r: StageReader, place: str, m: nn.LayerNorm, x: Any) -> torch.Tensor:
-    return layer_norm(r, x, m.normalized_shape, m.eps, _names(place, m, "weight", "bias"))
+    return stage_norms.layer_norm(r, x, m.normalized_shape, m.eps, _names(place, m, "weight", "bias"))
 
 
 def _rms_norm(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
-    return layer_norm(r, x, m.normalized_shape, m.eps, _names(place, m, "weight", "bias"), centers=False)
-
-
-def group_norm(r: StageReader, x: Any, groups: int, eps: float, params: Sequence[str | None]) -> torch.Tensor:
-    """Return the codes of a norm over groups of channels."""
-    if params[0] is None and params[1] is not None:
-        raise NoPlan("a norm with a bias alone")
-    value = r.features(x) if r.one(x).dim() == 1 else r.maps(x)
-    norm = ImageNorm(x.shape[1], groups, float(eps))
-    return r.of_maps(r.add(norm, value, params=tuple(params))).reshape(x.shape)
+    return stage_norms.layer_norm(
+        r, x, m.normalized_shape, m.eps, _names(place, m, "weight", "bias"), centers=False
+    )
 
 
 def _group_norm(r: StageReader, place: str, m: nn.GroupNorm, x: Any) -> torch.Tensor:
-    return group_norm(r, x, m.num_groups, m.eps, _names(place, m, "weight", "bias"))
+    return stage_norms.group_norm(r, x, m.num_groups, m.eps, _names(place, m, "weight", "bias"))
 
 
 def _instance_norm(r: StageReader, place: str, m: nn.InstanceNorm2d, x: Any) -> torch.Tensor:
     if m.track_running_stats:
         raise NoPlan("an instance norm with moving averages")
-    return group_norm(r, x, m.num_features, m.eps, _names(place, m, "weight", "bias"))
+    return stage_norms.group_norm(r, x, m.num_features, m.eps, _names(place, m, "weight", "bias"))
 
 
 def _max_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:

@@ -1,0 +1,80 @@
+"""Norms as stages, and functions that are given the parameters of norms and dense layers.
+
+Stands beside `stage_layers`, for it and `stage_functions`.
+"""
+# ruff: noqa: A002  (torch's argument names)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training.kernels.stages import ImageNorm
+from gridsearch.training.lanes.compile import stage_numbers
+from gridsearch.training.lanes.compile.step_graph import NoPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.training.lanes.compile.stage_reader import StageReader
+
+
+def layer_norm(
+    r: StageReader, x: Any, shape: Sequence[int], eps: float | None, params: Sequence[str | None], **how: bool
+) -> torch.Tensor:
+    """Return the codes of a norm over the last dimensions, of this shape."""
+    if eps is None:
+        raise NoPlan("a norm without an eps")
+    first, at = r.images_first(x)
+    value, rows = r.rows(first.flatten(-len(shape)))
+    channels = r.shape(value)[0]
+    if params[0] is None and params[1] is not None:
+        raise NoPlan("a norm with a bias alone")
+    norm = ImageNorm(channels, 0, float(eps), **how)
+    return at.back(r.of_rows(r.add(norm, value, params=tuple(params)), rows).reshape(first.shape))
+
+
+def group_norm(r: StageReader, x: Any, groups: int, eps: float, params: Sequence[str | None]) -> torch.Tensor:
+    """Return the codes of a norm over groups of channels."""
+    if params[0] is None and params[1] is not None:
+        raise NoPlan("a norm with a bias alone")
+    value = r.features(x) if r.one(x).dim() == 1 else r.maps(x)
+    norm = ImageNorm(x.shape[1], groups, float(eps))
+    return r.of_maps(r.add(norm, value, params=tuple(params))).reshape(x.shape)
+
+
+def _linear(r: StageReader, input: torch.Tensor, weight: Any, bias: Any = None) -> torch.Tensor:
+    outputs, inputs = weight.shape
+    return stage_numbers.dense(r, input, inputs, outputs, (r.parameter(weight), r.parameter(bias)))
+
+
+def _layer_norm(
+    r: StageReader,
+    input: torch.Tensor,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    return layer_norm(r, input, normalized_shape, eps, (r.parameter(weight), r.parameter(bias)))
+
+
+def _group_norm(
+    r: StageReader,
+    input: torch.Tensor,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    return group_norm(r, input, num_groups, eps, (r.parameter(weight), r.parameter(bias)))
+
+
+PARAMETRIC: dict[Any, Callable[..., torch.Tensor]] = {
+    F.linear: _linear,
+    F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
+}
+"""What takes in a function that is given parameters."""
