@@ -92,7 +92,7 @@ def _close(g: GraphBuilder, result: Any) -> None:
 
 def _result(g: GraphBuilder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     args, kwargs = _resolve(node.args, values), _resolve(node.kwargs, values)
-    if _counts(node, g.model):
+    if counts(node, g.model):
         return g.emit(Form.STACKED, args[0].shape, lambda t: t.add_(args[1]), args[0])
     check_in_place(node, g.model, g.found.places)
     if not any_values((args, kwargs)):
@@ -104,7 +104,7 @@ def _resolve(content: Any, values: dict[fx.Node, Any]) -> Any:
     return fx.node.map_arg(content, lambda node: values[node])
 
 
-def _counts(node: fx.Node, model: nn.Module) -> bool:
+def counts(node: fx.Node, model: nn.Module) -> bool:
     """Whether a node adds a number to a buffer that nothing else reads, as norms count their batches."""
     if node.op != "call_method" or node.target != "add_" or node.users or node.kwargs or len(node.args) != 2:
         return False

@@ -20,6 +20,7 @@ from gridsearch.errors import said
 from gridsearch.training.lanes.compile import stage_attention, stage_layers, stage_recurrent
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.places import Known
+from gridsearch.training.lanes.compile.rewrite import counts
 from gridsearch.training.lanes.compile.stage_functions import (
     CALLS,
     MOVES,
@@ -62,7 +63,14 @@ def step_graph(
         NoPlan: it has what is no stage.
     """
     r = StageReader(model, found, stage_layers.layer, training=training)
+    counting = {
+        node: node.args[0] for node in traced.graph.nodes if counts(node, model) and node.args[1] == 1
+    }
+    r.counted = {str(counter.target) for counter in counting.values()}
+    passed = {*counting, *counting.values()}
     for node in traced.graph.nodes:
+        if node in passed:
+            continue
         r.order = next(iter(orders.get(node.name, ())), ())
         try:
             _take(r, node, traced.constants)

@@ -65,6 +65,25 @@ def _adaptive(r: StageReader, input: torch.Tensor, output_size: Any) -> torch.Te
     return stage_layers.adaptive_mean(r, input, output_size)
 
 
+def _convolution(kind: type[nn.Conv1d | nn.Conv2d]) -> Callable[..., torch.Tensor]:
+    def call(
+        r: StageReader,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> torch.Tensor:
+        outputs, own, *kernel = weight.shape
+        sizes = own * groups, outputs, tuple(kernel)
+        layer = kind(*sizes, stride, padding, dilation, groups, bias is not None, device="meta")  # type: ignore[arg-type]
+        return stage_layers.convolution(r, layer, input, (r.parameter(weight), r.parameter(bias)))
+
+    return call
+
+
 def _dropout(features: bool) -> Callable[..., torch.Tensor]:
     def call(
         r: StageReader, input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -347,6 +366,8 @@ CALLS: dict[Any, Callable[..., Any]] = {
     row_drop: _row_drop,
     **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _log_softmax),
+    **dict.fromkeys((F.conv2d, torch.conv2d), _convolution(nn.Conv2d)),
+    **dict.fromkeys((F.conv1d, torch.conv1d), _convolution(nn.Conv1d)),
     **PARAMETRIC,
 }
 """What takes in a function or a method."""

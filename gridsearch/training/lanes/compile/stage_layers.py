@@ -18,7 +18,6 @@ from torch import nn
 from gridsearch.training.kernels.stages import (
     Activation,
     AvgPool,
-    BatchNorm,
     Conv,
     Curve,
     MaxPool,
@@ -73,7 +72,11 @@ def _names(place: str, m: Any, *names: str) -> tuple[str | None, ...]:
 
 
 def _conv(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
-    params = _names(place, m, "weight", "bias")
+    return convolution(r, m, x, _names(place, m, "weight", "bias"))
+
+
+def convolution(r: StageReader, m: Any, x: Any, params: Sequence[str | None]) -> torch.Tensor:
+    """Return the codes of a convolution of maps or rows, with parameters of these names."""
     if isinstance(m, nn.Conv1d):
         return _conv_maps(r, m, x.unsqueeze(-2), params).squeeze(-2)
     return _conv_maps(r, m, x, params)
@@ -103,13 +106,9 @@ def _linear(r: StageReader, place: str, m: nn.Linear, x: Any) -> torch.Tensor:
 def _batch_norm(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     if m.momentum is None or m.running_mean is None:
         raise NoPlan("a batch norm without moving averages")
-    first = r.one(x)
-    value = r.features(x) if first.dim() == 1 else r.maps(x)
-    norm = BatchNorm(m.num_features, m.eps, m.momentum, affine=m.weight is not None)
-    buffers = tuple(n for n in _names(place, m, "running_mean", "running_var") if n is not None)
+    params, buffers = _names(place, m, "weight", "bias"), _names(place, m, "running_mean", "running_var")
     counter = _names(place, m, "num_batches_tracked")[0]
-    found = r.add(norm, value, params=_names(place, m, "weight", "bias"), buffers=buffers, counter=counter)
-    return r.of_maps(found).reshape(x.shape)
+    return stage_norms.batch_norm(r, x, params, buffers, momentum=m.momentum, eps=m.eps, counter=counter)
 
 
 def _layer_norm(r: StageReader, place: str, m: nn.LayerNorm, x: Any) -> torch.Tensor:

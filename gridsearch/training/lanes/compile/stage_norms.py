@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels.stages import ImageNorm
+from gridsearch.training.kernels.stages import BatchNorm, ImageNorm
 from gridsearch.training.lanes.compile import stage_numbers
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
@@ -19,6 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gridsearch.training.lanes.compile.stage_reader import StageReader
+
+
+def batch_norm(
+    r: StageReader,
+    x: Any,
+    params: Sequence[str | None],
+    buffers: Sequence[str | None],
+    *,
+    momentum: float,
+    eps: float,
+    counter: str | None,
+) -> torch.Tensor:
+    """Return the codes of a batch norm with moving averages, with parameters and buffers of these names."""
+    first = r.one(x)
+    value = r.features(x) if first.dim() == 1 else r.maps(x)
+    norm = BatchNorm(len(first), eps, momentum, affine=params[0] is not None)
+    there = tuple(name for name in buffers if name is not None)
+    found = r.add(norm, value, params=tuple(params), buffers=there, counter=counter)
+    return r.of_maps(found).reshape(x.shape)
 
 
 def layer_norm(
@@ -72,8 +91,33 @@ def _group_norm(
     return group_norm(r, input, num_groups, eps, (r.parameter(weight), r.parameter(bias)))
 
 
+def _batch_norm(  # noqa: PLR0913, PLR0917  (torch's signature)
+    r: StageReader,
+    input: torch.Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    if running_mean is None or bool(training) != r.training:
+        raise NoPlan("a batch norm without moving averages, or one that does not learn them")
+    if (weight is None) != (bias is None):
+        raise NoPlan("a norm with a bias or a weight alone")
+    params, buffers = (
+        [r.parameter(codes) for codes in pair] for pair in ((weight, bias), (running_mean, running_var))
+    )
+    counter = f"{str(buffers[0]).rpartition('running_mean')[0]}num_batches_tracked"
+    own = counter if counter in r.counted else None
+    r.counted.discard(counter)
+    return batch_norm(r, input, params, buffers, momentum=momentum, eps=eps, counter=own)
+
+
 PARAMETRIC: dict[Any, Callable[..., torch.Tensor]] = {
     F.linear: _linear,
+    F.batch_norm: _batch_norm,
     F.layer_norm: _layer_norm,
     F.group_norm: _group_norm,
 }

@@ -60,6 +60,7 @@ class StageReader:
         values: of each node that is an activation, the codes of its numbers; for several tensors a tuple of them.
         known: of each node that is a tensor whose content no image and no training changes, the content.
         pinned: names of the buffers whose content is that of all lanes.
+        counted: names of counts of batches that code adds 1 to, and no norm has taken yet.
         order: the dimensions of what the node that is read now takes first, the outermost in memory first; () for those
             of rows.
     """
@@ -70,6 +71,7 @@ class StageReader:
         self.values: dict[fx.Node, Any] = {}
         self.known: dict[fx.Node, torch.Tensor] = {}
         self.pinned: set[str] = set()
+        self.counted: set[str] = set()
         self.order: Order = ()
         self.dropouts = 0
         self._nodes: list[Node] = []
@@ -185,8 +187,10 @@ class StageReader:
         """Return the network.
 
         Raises:
-            NoPlan: it has a value that nothing reads.
+            NoPlan: it has a value that nothing reads, or counts for no norm.
         """
+        if self.counted:
+            raise NoPlan("a count that belongs to no norm")
         graph = StepGraph(self._image, tuple(self._nodes), tuple(sorted(self.pinned)))
         if not all(graph.readers(n) for n in range(1, len(self._nodes))):
             raise NoPlan("a result that nothing reads")

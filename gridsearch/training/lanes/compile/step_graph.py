@@ -67,21 +67,21 @@ class StepGraph:
         return [n for n, node in enumerate(self.nodes, 1) if value in node.inputs]
 
     def in_evaluation(self) -> StepGraph:
-        """Return the network without dropout."""
+        """Return the network without dropout, and without what counts batches."""
         renamed: dict[int, int] = {0: 0}
         kept: list[Node] = []
         for n, node in enumerate(self.nodes, 1):
             if isinstance(node.stage, Dropout):
                 renamed[n] = renamed[node.inputs[0]]
                 continue
-            kept.append(replace(node, inputs=tuple(renamed[i] for i in node.inputs)))
+            kept.append(replace(node, inputs=tuple(renamed[i] for i in node.inputs), counter=None))
             renamed[n] = len(kept)
         return StepGraph(self.image, tuple(kept), self.pinned)
 
 
 def same_network(training: StepGraph, evaluation: StepGraph) -> bool:
     """Whether evaluation runs what training does, without dropout."""
-    return training.in_evaluation() == evaluation
+    return training.in_evaluation() == evaluation.in_evaluation()
 
 
 def chain(graph: StepGraph, first: int) -> Sequence[int]:

@@ -251,6 +251,25 @@ class Rows(Net):
         return F.log_softmax(super().forward(x), dim=1)
 
 
+class ByFunction(Net):
+    """Layers' own parameters, given to functions; one norm counts its batches, as timm's do, one does not."""
+
+    def more(self):
+        self.conv, self.row = nn.Conv2d(8, 6, 3, groups=2, padding="same"), nn.Conv1d(6, 4, 3, bias=False)
+        self.norm, self.other = nn.BatchNorm2d(6), nn.BatchNorm1d(4, momentum=0.3)
+
+    def batch_norm(self, x, norm, *, counts):
+        if self.training and counts:
+            norm.num_batches_tracked.add_(1)
+        how = norm.weight, norm.bias, self.training, norm.momentum, norm.eps
+        return F.batch_norm(x, norm.running_mean, norm.running_var, *how)
+
+    def body(self, x):
+        x = F.conv2d(x, self.conv.weight, self.conv.bias, padding="same", groups=2)
+        x = self.batch_norm(x, self.norm, counts=True).relu().flatten(2)
+        return self.batch_norm(F.conv1d(x, self.row.weight, stride=2), self.other, counts=False)
+
+
 class Recurs(Net):
     """Recurrent layers over tokens: with dropout between them, both directions, other outputs, states of zeros."""
 
@@ -303,6 +322,7 @@ _OWN = (
         Masks,
         Others,
         Rows,
+        ByFunction,
         Recurs,
         Cells,
     ),
