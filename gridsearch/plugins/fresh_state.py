@@ -3,7 +3,8 @@
 Below `file_loader`.  A class that counts its instances, a list that grows, a generator of the module's own: in a new
 process each trial would find them as the import leaves them, and a worker trains many.  Given back are plain values and
 containers of them, and the states of generators.  What is larger stays, such as data or weights that a module keeps for
-the next call.
+the next call; then the plain values stay too, for they may belong to it (the number of its images, a flag that it has
+been read).
 """
 
 from __future__ import annotations
@@ -44,23 +45,32 @@ class FreshState:
             {name: copy.deepcopy(value) for name, value in _held(owner) if _is_plain(value)}
             for owner in self._owners
         ]
-        self._names = [{name for name, _ in _held(owner)} for owner in self._owners]
+        self._objects = [dict(_held(owner)) for owner in self._owners]
         held = (value for owner in self._owners for _, value in _held(owner))
         self._generators = [(value, state) for value in held if (state := _state_of(value)) is not None]
 
     def restore(self) -> None:
         """Give back what has changed since."""
-        for owner, fresh, names in zip(self._owners, self._plain, self._names, strict=True):
+        for generator, state in self._generators:
+            _set_state(generator, state)
+        if self._keeps_something():
+            return
+        for owner, fresh, objects in zip(self._owners, self._plain, self._objects, strict=True):
             now = dict(_held(owner))
             for name, value in fresh.items():
                 if name not in now or (_is_plain(now[name]) and now[name] != value):
                     _put(owner, name, now.get(name), copy.deepcopy(value))
-            for name in now.keys() - names:
-                if _is_plain(now[name]):
-                    with suppress(AttributeError, TypeError):
-                        delattr(owner, name)
-        for generator, state in self._generators:
-            _set_state(generator, state)
+            for name in now.keys() - objects.keys():
+                with suppress(AttributeError, TypeError):
+                    delattr(owner, name)
+
+    def _keeps_something(self) -> bool:
+        """Whether there is something larger that the import has not left."""
+        return any(
+            not _is_plain(value) and (name in fresh or objects.get(name) is not value)
+            for owner, fresh, objects in zip(self._owners, self._plain, self._objects, strict=True)
+            for name, value in _held(owner)
+        )
 
 
 def _held(owner: Any) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,6 @@ from helper import SEEN
 CALLS = 0
 LIMITS = {"low": [1, 2]}
 TABLE = list(range(5000))
-KEPT = {}
 DRAWS, NUMPY, OLD, TORCH = random.Random(1), np.random.default_rng(1), np.random.RandomState(1), torch.Generator()
 
 class Net:
@@ -31,7 +30,6 @@ def build():
     Net.kinds.append(CALLS)
     LIMITS["low"].append(CALLS)
     SEEN.append(CALLS)
-    KEPT.setdefault("mask", torch.zeros(3))
     TABLE.append(0)
     draws = DRAWS.random(), NUMPY.random(), OLD.random_sample(), float(torch.rand(1, generator=TORCH))
     return CALLS, LATER, Net.made, list(Net.kinds), list(LIMITS["low"]), list(SEEN), draws
@@ -53,12 +51,20 @@ def test_what_one_trial_leaves_in_a_module_the_next_one_does_not_find(own):
         assert own.build() == first
 
 
-def test_what_a_module_keeps_for_later_stays_with_it(own):
-    own.build()
-    mask, table = own.KEPT["mask"], len(own.TABLE)
-    renew(own.build)
-    assert own.KEPT["mask"] is mask
-    assert len(own.TABLE) == table
+def test_what_a_module_has_read_stays_with_what_says_that_it_is_read(tmp_path):
+    (tmp_path / "data.py").write_text(
+        "import torch\nIMAGES, count, is_read = [], 0, False\n"
+        "def read():\n"
+        "    global count, is_read\n"
+        "    if not is_read:\n"
+        "        IMAGES.extend(torch.zeros(4, 2))\n"
+        "        count, is_read = len(IMAGES), True\n"
+        "    return count, len(IMAGES)\n"
+    )
+    read = load_file(tmp_path / "data.py").module.read
+    for _ in range(2):
+        assert read() == (4, 4)
+        renew(read)
 
 
 def test_a_name_that_is_given_another_object_has_its_own_again(own):
