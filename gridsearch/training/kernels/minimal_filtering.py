@@ -29,9 +29,9 @@ POINTS = (SIDE + 2) ** 2
 """Products of a patch, for each channel read and written."""
 
 _CACHE = 896 * 1024  # bytes of the points that are read again and again
-_FEWEST, _MOST = 4, 12  # patches at a time, where the cache holds none, and at all
+_FEWEST, _MOST = 4, 12  # patches at a time, where weights come from memory, and at all
 _MOST_SUMMED = 4  # patches whose products are summed in a row: with their number the error grows
-_STREAMED = 2**17  # words of the weights at one point, from which on they come from memory for each chunk
+_STREAMED = 3 * 2**15  # words of the weights at one point, from which on they come from memory for each chunk
 _LATENCY = 8  # products that are on their way at once
 
 
@@ -149,9 +149,8 @@ def _most_patches(count: int, points: int, weights: int, vector_bytes: int) -> i
         vector_bytes: of a vector.
     """
     held = _CACHE // (POINTS * points * vector_bytes)
-    if not held or weights >= _STREAMED:
-        held = max(held, _FEWEST)
-    return min(count, held, _MOST)
+    fewest = _FEWEST if weights >= _STREAMED else 1
+    return min(count, max(held, fewest), _MOST)
 
 
 def patch_tables(sizes: Sizes, read: int, written: int, pixels: int) -> Tables:
