@@ -16,7 +16,10 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @pytest.fixture(autouse=True)
 def as_in_a_shell():
     """Whatever the test runner itself was started with."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS[1:]}
+    handlers = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL)
+    before = {
+        number: signal.signal(number, handler) for number, handler in zip(NUMBERS, handlers, strict=True)
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -202,7 +202,7 @@ def test_a_function_of_a_session_is_not_named_by_a_command_that_cannot_run(here,
     )
     said = here("report", "--study", "s")
     assert not advised(said)
-    assert "give the grid again from Python with more seeds" in said
+    assert "run the grid again from Python with more seeds" in said
     assert "lived in a Python session" in here("run", "--study", "s", code=2)
 
 

@@ -137,7 +137,7 @@ def test_classes_and_functions_of_the_session_are_given_as_they_are(own):
         ("optimizer=torch.optim:Adagard", "did you mean 'Adagrad'?"),
         ("optimizer=torch.optim:LBFGS", "computes the loss several times a step"),
         ("optimizer=own.py:Signs optimizer.scal=2", "has no such option; did you mean 'scale'?"),
-        ("optimizer=own.py:Signs optimizer.lr=2", "optimizer.lr: the recipe's key lr says it"),
+        ("optimizer=own.py:Signs optimizer.lr=2", "optimizer.lr: use the recipe's key lr instead"),
         ("optimizer=adam optimizer.betas=1", "optimizer.betas: 'adam' takes no options"),
         ("optimizer=own.py:NoRate lr=.1,.2", "lr: optimizer 'own.py:NoRate' takes no lr"),
         ("optimizer=own.py:NoRate weight_decay=.1", "optimizer 'own.py:NoRate' takes no weight_decay"),

@@ -172,13 +172,10 @@ def test_those_of_one_width_likewise(name, make_settings, make_images):
     assert hold(lambda: vision(name), make_settings, images) == "stacked"
 
 
-METHODS = {"recurrent": "solo"}
-
-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_networks_of_papers_train_in_packs_as_alone(name, make_settings, make_images):
     method = hold(lambda: PUBLISHED[name](2, CLASSES), make_settings, make_images(18, size=12, channels=2))
-    assert method in (METHODS.get(name, "stacked"), "vmap"), method
+    assert method in ("stacked", "vmap")
 
 
 OWN = {
