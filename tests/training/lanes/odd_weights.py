@@ -145,7 +145,7 @@ def spectral_norm_by_hooks():
     return net
 
 
-@oddity("any")
+@oddity("stacked")
 def orthogonal():
     net = Net()
     parametrizations.orthogonal(net.two)

@@ -56,7 +56,7 @@ _CALLED = (
 
 _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, type(...), enum.Enum, range, slice, PurePath, torch.dtype,
-    torch.device, torch.layout, torch.memory_format, np.generic, np.dtype,
+    torch.device, torch.layout, torch.memory_format, torch.Size, np.generic, np.dtype,
 )  # fmt: skip
 _NAMED = (
     type, types.ModuleType, types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
