@@ -28,7 +28,8 @@ SIDE = 4
 POINTS = (SIDE + 2) ** 2
 """Products of a patch, for each channel read and written."""
 
-_CACHE = 896 * 1024  # bytes of the points that are read again and again
+_CACHE = 512 * 1024  # bytes of all points that are taken at a time, about
+_READ = 448 * 1024  # bytes of the points that a patch may read if two are taken
 _FEWEST, _MOST = 4, 12  # patches at a time, where weights come from memory, and at all
 _MOST_SUMMED = 4  # patches whose products are summed in a row: with their number the error grows
 _STREAMED = 3 * 2**15  # words of the weights at one point, from which on they come from memory for each chunk
@@ -84,7 +85,7 @@ def product_sizes(
     """
     choices = [
         Sizes(at_a_time, channels)
-        for at_a_time in range(1, _most_patches(count, read, read * written, vector_bytes) + 1)
+        for at_a_time in range(1, _most_patches(count, read, read, written, vector_bytes) + 1)
         for channels in range(most_channels, 0, -1)
         if pixels_of(channels)
     ]
@@ -128,7 +129,7 @@ def gradient_sizes(
         narrows: two numbers share a word.
     """
     points = -(-(read + written) // 2) if narrows else read + written
-    most = min(_MOST_SUMMED, _most_patches(count, points, read * written, vector_bytes))
+    most = min(_MOST_SUMMED, _most_patches(count, points, read, written, vector_bytes))
     choices, inputs = [], inputs_of(read + vector_bytes)
     while inputs:
         choices.append(inputs)
@@ -136,20 +137,23 @@ def gradient_sizes(
     return Sizes(-(-count // -(-count // most)), min(choices, key=lambda n: -(-read // n) * (n + 1)))
 
 
-def _most_patches(count: int, points: int, weights: int, vector_bytes: int) -> int:
+def _most_patches(count: int, points: int, read: int, written: int, vector_bytes: int) -> int:
     """Return how many patches pay at a time.
 
-    As many as the core's second cache holds; but weights that its third does not hold are read from memory for each
-    chunk, so that the chunks should be few.
+    As many as the core's second cache holds, or two where it holds what these read; but weights that its third does not
+    hold are read from memory for each chunk, so that the chunks should be few.
 
     Args:
         count: of the patches that there are.
         points: vectors that are read again and again, for each patch and point.
-        weights: or sums of their gradients, in words, for each point.
+        read: C, in words.
+        written: O.
         vector_bytes: of a vector.
     """
-    held = _CACHE // (POINTS * points * vector_bytes)
-    fewest = _FEWEST if weights >= _STREAMED else 1
+    held = _CACHE // (POINTS * (read + written) * vector_bytes)
+    fewest = 2 if POINTS * points * vector_bytes <= _READ else 1
+    if read * written >= _STREAMED:
+        fewest = _FEWEST
     return min(count, max(held, fewest), _MOST)
 
 
