@@ -22,6 +22,7 @@ accuracy is within 0.2 points.  Written to results/drift-bfloat16.json, a model 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 from contextlib import contextmanager
@@ -186,11 +187,14 @@ def run_alone(settings, seed, data, precision) -> float:
 
 
 def drift_of_bfloat16(root: Path, names: Sequence[str], trials: int) -> dict[str, Any]:
-    """Return the figures of some models in bfloat16 against float32."""
-    figures: dict[str, Any] = {"trials": trials, "recipe": COMMON | {"lr": RATES, "lanes": LANES}}
+    """Return the figures of some models in bfloat16 against float32, beside those that others have."""
+    result = measure.RESULTS / "drift-bfloat16.json"
+    figures: dict[str, Any] = json.loads(result.read_text())["figures"] if result.exists() else {}
+    figures["recipe"] = COMMON | {"lr": RATES, "lanes": LANES}
     for name in names:
         found = compare_dtypes(root, name, trials)
         figures[name] = {
+            "trials": trials,
             "recipe": {**LONGER.get(name, {}), "learning rates times": SLOWER.get(name, 1)},
             "signed mean of (bfloat16 - float32), points": statistics.fmean(found),
             "its standard error": statistics.stdev(found) / math.sqrt(trials),
