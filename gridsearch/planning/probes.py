@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _RECENT = 64
 
-_CLOSE = 1.03
-"""Costs that differ by less are taken as equal: the smaller pack starts sooner and ends more evenly."""
+_CLOSE = 1.05
+"""Costs that differ by less are taken as equal, as those of one size in two processes differ by as much: the smaller
+pack starts sooner and ends more evenly."""
 
 
 def probe_key(settings: ImageSettings, *, device: str, shape: tuple[int, ...], classes: int) -> str:
