@@ -215,7 +215,7 @@ def test_a_module_edited_and_not_reloaded_keeps_the_results_of_what_is_loaded(fo
     fresh = call(module.fit)
     assert (fresh.new, fresh.trials["value"].tolist()[-1]) == (2, 10.0)
     assert call("my_model:fit").new == 0, "it is the same as by its name"
-    monkeypatch.delitem(sys.modules, "my_model")
+    del sys.modules["my_model"]
 
 
 def test_a_warning_names_the_file_that_was_edited_and_not_the_one_that_imports_it(folder, monkeypatch):
@@ -236,7 +236,7 @@ def test_a_warning_names_the_file_that_was_edited_and_not_the_one_that_imports_i
     with pytest.warns(gs.GridsearchWarning, match=r"my_whole\.py has changed since"):
         assert call(module.fit).new == 0
     for name in ("my_parts", "my_whole"):
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 def test_what_a_call_describes_ranks_first_and_earlier_versions_stay_apart_and_named(folder):
