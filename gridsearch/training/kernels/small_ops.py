@@ -114,19 +114,7 @@ def _dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int
     if library is None:
         return None
     layers = _Chain(len(relus), (_INT * _MOST_LAYERS)(*relus), (_INT * (_MOST_LAYERS + 1))(*sizes))
-    place, size = ctypes.addressof(layers), dtype.itemsize
-    saved, workspace = (
-        function(getattr(library, f"op_{what}"), SIZE, POINTER, SIZE) for what in ("saved", "workspace")
-    )
-    op = CompiledOp(
-        (Layout.FEATURES,),
-        Layout.FEATURES,
-        calls_of(library, "op"),
-        lambda images: saved(place, images) * size,
-        lambda images: workspace(place, images) * size,
-        shape=layers,
-    )
-    return op, covered
+    return _features_op(library, "op", layers, dtype), covered
 
 
 def _narrow_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
@@ -148,20 +136,32 @@ def _recurrent(stage: Recurrent, dtype: torch.dtype) -> tuple[CompiledOp, int] |
         return None
     cell = list(Cell).index(stage.cell)
     shape = _Recurrent(cell, stage.steps, stage.inputs, stage.hidden, int(stage.reverse))
+    return _features_op(library, "recurrent", shape, dtype), 1
+
+
+def _features_op(
+    library: ctypes.CDLL, prefix: str, shape: ctypes.Structure, dtype: torch.dtype
+) -> CompiledOp:
+    """Return an operation on features of a library that says itself what space it takes, in numbers.
+
+    Args:
+        library: holds its functions.
+        prefix: of their names.
+        shape: what they are given of it.
+        dtype: of the numbers.
+    """
     place, size = ctypes.addressof(shape), dtype.itemsize
     saved, workspace = (
-        function(getattr(library, f"recurrent_{what}"), SIZE, POINTER, SIZE)
-        for what in ("saved", "workspace")
+        function(getattr(library, f"{prefix}_{what}"), SIZE, POINTER, SIZE) for what in ("saved", "workspace")
     )
-    op = CompiledOp(
+    return CompiledOp(
         (Layout.FEATURES,),
         Layout.FEATURES,
-        calls_of(library, "recurrent"),
+        calls_of(library, prefix),
         lambda images: saved(place, images) * size,
         lambda images: workspace(place, images) * size,
         shape=shape,
     )
-    return op, 1
 
 
 def _rectifier(stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
