@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.benchmarks.fork_server import ForkServer
+from tests.benchmarks.fork_server import WAITS, ForkServer, over, runnable
 from tests.benchmarks.measure import write
 from tests.benchmarks.store_contents import ask, going_on_from, results
 
@@ -57,9 +57,6 @@ WORKERS_EVERY = 10
 STARTS = 200
 """An episode that is not done after so many starts gets nowhere."""
 
-WAITS = 30.0
-"""A start hangs if so many seconds pass in which none of its processes could run, or if it computes for so long."""
-
 FAULTS = (
     *(("write", 43), ("sync", 103), ("rename", 51), ("renamed", 51), ("commit", 14), ("committed", 14)),
 )
@@ -67,8 +64,6 @@ FAULTS = (
 
 REFUSED = ("write", "sync", "rename", "commit")
 """Where the disk may refuse a step; the others lie behind one."""
-
-_RUNNABLE = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
 
 
 @dataclass
@@ -312,26 +307,6 @@ class Episode:
         ]
         if left:
             self._complain(f"left behind: {left}")
-
-
-def over(process: psutil.Process) -> bool:
-    """Whether a copy has ended; the server has not asked for its exit code yet."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def runnable(process: psutil.Process) -> bool:
-    """Whether a copy computes, or waits for a core or the disk: a busy machine lets it wait for long.
-
-    One that has computed for `WAITS` goes round in circles.
-    """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        if process.status() in _RUNNABLE:
-            return sum(process.cpu_times()[:2]) < WAITS
-        return any(each.status() in _RUNNABLE for each in process.children(recursive=True))
-    return False
 
 
 # All episodes

@@ -7,6 +7,7 @@ To import torch and the rest takes seconds, a copy milliseconds; it is killed li
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -17,6 +18,11 @@ import sys
 from pathlib import Path
 
 import psutil
+
+WAITS = 30.0
+"""A start hangs if so many seconds pass in which none of its processes could run, or if it computes for so long."""
+
+_RUNNABLE = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
 
 
 class ForkServer:
@@ -70,6 +76,26 @@ class ForkServer:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+
+def over(process: psutil.Process) -> bool:
+    """Whether a copy has ended; the server has not asked for its exit code yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def runnable(process: psutil.Process) -> bool:
+    """Whether a copy computes, or waits for a core or the disk: a busy machine lets it wait for long.
+
+    One that has computed for `WAITS` goes round in circles.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if process.status() in _RUNNABLE:
+            return sum(process.cpu_times()[:2]) < WAITS
+        return any(each.status() in _RUNNABLE for each in process.children(recursive=True))
+    return False
 
 
 def compiled_shim(folder: Path) -> Path | None:
