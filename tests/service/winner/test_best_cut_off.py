@@ -61,16 +61,22 @@ def test_an_end_before_the_record_has_read_nothing(cli, home, monkeypatch):
     assert not list((home / "digits" / ".best").glob("*"))
 
 
-def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
-    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "60").code == 0
-    before = files_of(home)
+def best_that_gets(number):
+    """Start `best` in a process of its own, and send it a signal while it trains."""
     process = subprocess.Popen(
         [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
     )
     while "training" not in process.stderr.readline():
         assert process.poll() is None
     with held(lambda: workers_of(process), lambda: True):
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
+    return process
+
+
+def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
+    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "60").code == 0
+    before = files_of(home)
+    process = best_that_gets(signal.SIGKILL)
     process.wait()
     process.stderr.close()
     assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
@@ -83,13 +89,7 @@ def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
 
 def test_sigint_ends_best_with_130_reads_nothing_and_keeps_what_was_trained(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--epochs", "2000", "--subset", "60").code == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
-    )
-    while "training" not in process.stderr.readline():
-        assert process.poll() is None
-    with held(lambda: workers_of(process), lambda: True):
-        process.send_signal(signal.SIGINT)
+    process = best_that_gets(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "was not read" in err
