@@ -8,13 +8,9 @@ finds the complete export and puts it in its place.
 from __future__ import annotations
 
 import hashlib
-import json
-import secrets
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
@@ -23,11 +19,10 @@ from gridsearch.records import ImageSettings, trial_key
 from gridsearch.service.prepare.stored import check_models, find_again, of_named_code, present
 from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
-from gridsearch.service.run.patience import patiently
 from gridsearch.service.run.progress import Observer, Silent
-from gridsearch.service.run.workers import devices_for, environment, starter, worker_setups
+from gridsearch.service.run.workers import devices_for, starter, worker_setups
 from gridsearch.service.winner.choice import choose, ranked_by
-from gridsearch.service.winner.exported import SCHEMA
+from gridsearch.service.winner.publication import Finding, publish
 from gridsearch.service.winner.refit import Interrupted, NothingTrained, Refit
 from gridsearch.zoo.datasets.cache import exclusive
 
@@ -35,19 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-
-    from gridsearch.records import DataFacts, Exported, StudyData, Value
+    from gridsearch.records import StudyData, Value
     from gridsearch.service.prepare.catalog import Catalog
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.winner.choice import Winner
     from gridsearch.store import Home, Store
     from gridsearch.zoo.datasets.cache import Hold
-
-_FAR = 0.1
-"""Of all test images: what chance in the choice of the winner, and in few images, hardly explains."""
-
-_VERSIONS = ("gridsearch", "python", "torch", "numpy")  # what matters elsewhere; nothing about the machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -220,9 +208,10 @@ def _test(
             raise
         images = catalog.fact(winner.settings)
         finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
-        found = _publish(store, finding, refit.export, watcher, patience=options.store_patience)
+        test = publish(store, finding, refit.export, watcher, patience=options.store_patience)
         shutil.rmtree(lanes, ignore_errors=True)
-        return found
+        folder = store.home.best_dir(data.name)
+        return BestOutcome(study=data.name, test=test, fresh=True, changed=False, folder=folder)
 
 
 def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) -> BestOutcome:
@@ -257,146 +246,3 @@ def _sweep(work: Path) -> None:
     for left in work.iterdir():
         if left.is_dir() and not left.is_symlink() and not left.name.startswith("."):
             shutil.rmtree(left, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is known when the test images have been read, before it is recorded."""
-
-    data: StudyData
-    winner: Winner
-    exported: Exported
-    seeds: tuple[int, ...]
-    images: DataFacts
-
-
-def _record(store: Store, study: str, test: Mapping[str, Any], nth: int) -> bool:
-    """Record a test, perhaps for the second time; return False if somebody else recorded that reading meanwhile."""
-    if store.record_test(study, test, nth=nth):
-        return True
-    there = store.study_data(study).test  # ours, where the store was lost right after its commit
-    return there is not None and there["export"] == test["export"]
-
-
-def _publish(
-    store: Store, finding: Finding, export: Path, watcher: Observer, *, patience: float
-) -> BestOutcome:
-    """Complete the export, record the test, put the export into its place: in this order."""
-    import safetensors.numpy
-
-    home, study, winner = store.home, finding.data.name, finding.winner
-    before = finding.data.test
-    nth = 1 if before is None else int(before["reading"]) + 1
-    tensors = safetensors.numpy.load((export / files.TEST_OUTPUTS).read_bytes())
-    ready = home.best_work(study) / secrets.token_hex(8)
-    test = _tested(finding, tensors["logits"], tensors["labels"], nth=nth) | {"export": ready.name}
-    model = describe(finding, test)
-    far = _far_below(winner, test)
-    card = reporting.model_card(
-        model,
-        classes=reporting.classes(tensors["logits"][0], tensors["labels"], model["classes"]),
-        ranked_by=ranked_by(finding.data, winner),
-        cautions=(*winner.notes, *far),
-    )
-    with home.writing(ready):
-        _complete(export, model, card, ready)
-    if not patiently(lambda: _record(store, study, test, nth), patience=patience, say=watcher.say):
-        shutil.rmtree(ready, ignore_errors=True)
-        raise StoreError(
-            f"another `best` has recorded the test of study {study!r} meanwhile",
-            hint=f"`{finding.data.again.best()}` shows it",
-        )
-    home.publish_best(study, ready.name)
-    for caution in far:
-        watcher.warn(caution)
-    if "error" in model["graph"]:
-        why = model["graph"]["error"]
-        watcher.warn(
-            f"no {files.GRAPH}, and so nothing for predict to run: the network cannot be exported ({why})"
-        )
-    return BestOutcome(study=study, test=test, fresh=True, changed=False, folder=home.best_dir(study))
-
-
-def _tested(finding: Finding, logits_SNY: np.ndarray, labels: np.ndarray, *, nth: int) -> dict[str, Any]:
-    """Return what the store records of a test, the nth of the study.
-
-    Args:
-        finding: what was tested.
-        logits_SNY: of S seeds and N test images for Y classes.
-        labels: [N].
-        nth: from 1.
-    """
-    winner = finding.winner
-    return {
-        **reporting.evaluate(logits_SNY, labels, seeds=finding.seeds),
-        "chosen_by": reporting.chosen_by(
-            *(logits_SNY, labels),
-            metric=winner.ranking.metric,
-            class_names=finding.exported.facts["classes"],
-        ),
-        "params": winner.point.params,
-        "trial": winner.point.trials[0].number,
-        "point": winner.id,
-        "epochs": winner.settings.epochs,
-        "exported_seed": finding.seeds[0],
-        "clean": nth == 1,
-        "reading": nth,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _complete(export: Path, model: Mapping[str, Any], card: str, ready: Path) -> None:
-    """Write what describes a model beside its files, and put all of them into a new folder."""
-    (export / files.MODEL).write_text(json.dumps(model, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    (export / files.CARD).write_text(card, encoding="utf-8", errors="replace")
-    ready.mkdir()
-    names = [files.MODEL, files.CARD, *model["files"]]
-    files.put_all_in_place([(export / name, ready / name) for name in names])
-
-
-def _far_below(winner: Winner, test: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a caution where the test accuracy lies further below the validation accuracy than chance explains."""
-    held_out = [m["val_accuracy"] for t in winner.point.trials if "val_accuracy" in (m := t.metrics)]
-    if not held_out or max(test["accuracy"] + _FAR, test["ci_high"]) >= fmean(held_out):
-        return ()
-    caution = (
-        f"the test accuracy, {100 * test['accuracy']:.2f} %, is far below the validation accuracy, "
-        f"{100 * fmean(held_out):.2f} %: check whether the test images and labels "
-        "are of the same kind as the training images"
-    )
-    return (caution,)
-
-
-def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of model.json."""
-    facts, settings, data = finding.exported.facts, finding.winner.settings, finding.data
-    return {
-        "schema": SCHEMA,
-        "study": data.name,
-        "dataset": {
-            "name": settings.dataset,
-            "fingerprint": settings.data_fingerprint,
-            "described": finding.images.described,
-            "doubts": list(finding.images.doubts),
-        },
-        "model": {
-            "name": settings.model,
-            "options": dict(settings.model_options),
-            "source": settings.model_source,
-            "parameters": facts["parameters"],
-        },
-        "classes": list(facts["classes"]),
-        "input": facts["input"],
-        "normalization": facts["normalization"],
-        "graph": facts["graph"],
-        "files": {
-            ref.name: {"sha256": ref.sha256, "size": ref.size}
-            for ref in finding.exported.files
-            if ref.name in (files.MODEL_WEIGHTS, files.GRAPH)
-        },
-        "seed": finding.seeds[0],
-        "trained_on": facts["trained_on"],
-        "recipe": settings.flat(),
-        "test": {name: value for name, value in test.items() if name != "export"},
-        "versions": {name: version for name, version in environment().items() if name in _VERSIONS},
-    }
