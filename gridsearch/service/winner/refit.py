@@ -103,7 +103,7 @@ class Refit:
     _lanes: dict[int, Lane[ImageSettings]] = field(default_factory=dict)
     _resumed: dict[int, int] = field(default_factory=dict)
     _busy: bool = False
-    _training: bool = True
+    _again: bool = False
     _died: int = 0
     _left: float | None = None
     _resumable: bool = False
@@ -140,8 +140,10 @@ class Refit:
         """
         self._executor = start(self._take, self._over)
         try:
+            pack = self._pack()
             self.observer.started(self._progress)
-            while self._training:
+            self._do(pack)
+            while self._again:  # their worker died
                 self._do(self._pack())
             self.observer.ended(self._progress)
             done = [lane for seed, lane in self._lanes.items() if seed in self._finished]
@@ -165,7 +167,7 @@ class Refit:
 
     def _pack(self) -> Pack[ImageSettings]:
         """Return all lanes, which begin or go on from where the last attempt at them stood."""
-        self._training = False
+        self._again = False
         self._finished.clear()
         self._failed.clear()
         self._lanes = {seed: self._lane(seed) for seed in self.seeds}
@@ -266,7 +268,7 @@ class Refit:
                 hint=self._hint(),
             )
         self.observer.warn(f"worker {event.worker} {self._how(event)}")
-        self._training, self._busy = True, False
+        self._again, self._busy = True, False
 
     def _how(self, event: WorkerDied | WorkerLeft) -> str:
         if isinstance(event, WorkerLeft):

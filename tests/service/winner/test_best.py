@@ -244,7 +244,9 @@ def test_where_takes_the_winner_among_some(cli, exported):
 @pytest.mark.usefixtures("no_graph")
 def test_a_subset_of_the_recipe_is_that_of_the_refit_and_is_told(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--subset", "200").code == 0
-    assert "a subset, and so does the refit: 200 images" in cli(*BEST).err
+    said = cli(*BEST).err
+    assert "a subset, and so does the refit: 200 images" in said
+    assert "training 1 of 1 trial with 1 worker" in said
     assert json.loads((home / "digits" / "best" / "model.json").read_text())["trained_on"] == 200
 
 
