@@ -168,7 +168,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     labels = [", ".join(f"{k} {v}" for k, v in json.loads(params).items()) for params in ordered]
     axes.set_yticks(range(len(ordered)), labels)
     axes.set_ylim(len(ordered) - 0.5, -0.5)
-    axes.set_xlabel("validation accuracy, %: a dot a seed, a line the mean")
+    axes.set_xlabel("validation accuracy, % (dots: seeds; line: their mean)")
     figure.savefig(path, dpi=160)
     plt.close(figure)
 

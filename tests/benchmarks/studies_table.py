@@ -1,4 +1,4 @@
-"""From studies/results to what people read: the tables of studies/README.md and the figure beside them.
+"""The tables of studies/README.md and the figure beside them, made from the files in studies/results.
 
 ``python -m tests.benchmarks.studies_table``
 
@@ -59,7 +59,7 @@ def point(params: dict[str, Any]) -> str:
 def reproduced_table(found: dict[str, dict[str, Any]]) -> str:
     """Return what they claim beside what their recipes reach here."""
     lines = [
-        "| row | claimed | reproduced, the same kind of number | on our split: validation (train) | winner there |",
+        "| study | published | measured here | validation accuracy (train accuracy) | winner by validation accuracy |",
         "|---|---|---|---|---|",
     ]
     for name, row in rows().items():
@@ -87,7 +87,7 @@ def reproduced_table(found: dict[str, dict[str, Any]]) -> str:
 
 def parts_table(found: dict[str, dict[str, Any]]) -> str:
     """Return what the best points of the plain functions end with."""
-    lines = ["| study | best point | ends with (mean over seeds) |", "|---|---|---|"]
+    lines = ["| study | best point | last values (mean over seeds) |", "|---|---|---|"]
     for result in found.values():
         for name, part in result.get("parts", {}).items():
             ends = ", ".join(
@@ -103,7 +103,7 @@ def beaten_table(found: dict[str, dict[str, Any]]) -> str:
     """Return our recipes beside theirs, on the test images."""
     known = rows()
     lines = [
-        "| network | claimed | their recipe | our recipe | goal | |",
+        "| network | published | published recipe, trained here | our recipe | goal | result |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in known.items():
@@ -113,7 +113,7 @@ def beaten_table(found: dict[str, dict[str, Any]]) -> str:
         claim = known[row["beats"]]["claim"]
         verdict = "not run yet"
         if result is not None:
-            verdict = "above the claim" if result["ci_low"] > claim else "not surely above the claim"
+            verdict = "better than published" if result["ci_low"] > claim else "may be as good as published"
             verdict += ", goal reached" if result["mean"] >= row["goal"] else ", goal missed"
         lines.append(
             f"| `{name}`: {row['system']} | {percent(claim)} % | {spread(theirs) if theirs else '-'} | "
@@ -129,7 +129,7 @@ def lessons() -> str:
         return "Not run yet."
     found = json.loads(path.read_text())
     lines = [
-        "| study | chosen by train accuracy | chosen by held-out images | the first costs | the second, by its choosers | too high by |",
+        "| study | chosen by train accuracy | chosen by validation accuracy | cost of the first | the second, on the images that chose it | overestimate |",
         "|---|---|---|---|---|---|",
     ]
     for name, study in found.items():
@@ -137,18 +137,18 @@ def lessons() -> str:
             continue
         lines.append(
             f"| `{name}`: {study['trials_of_a_seed']} points, {seeds(study['seeds'])} | {percent(study['by_train'])} % | "
-            f"{percent(study['by_held_out'])} % | {percent(study['cost_of_choosing_by_train'])} points | "
-            f"{percent(study['claimed'])} % | {percent(study['too_high_by'])} points |"
+            f"{percent(study['by_held_out'])} % | {percent(study['cost_of_choosing_by_train'])} | "
+            f"{percent(study['claimed'])} % | {percent(study['too_high_by'])} |"
         )
     luck = found["luck"]
-    lines += ["", "| point | seeds | worst | mean | best | from worst to best |", "|---|---|---|---|---|---|"]
+    lines += ["", "| point | seeds | worst | mean | best | range |", "|---|---|---|---|---|---|"]
     for params, of in luck["points"].items():
         lines.append(
             f"| {point(json.loads(params))} | {of['n']} | {percent(of['least'])} % | {percent(of['mean'])} % | "
-            f"{percent(of['most'])} % | {percent(of['most'] - of['least'])} points |"
+            f"{percent(of['most'])} % | {percent(of['most'] - of['least'])} |"
         )
     gaps = ", ".join(percent(gap) for gap in luck["gaps_between_the_best_points"])
-    lines += ["", f"From each of the six best points to the next, by their means: {gaps} points."]
+    lines += ["", f"Differences between the means of the six best points, each and the next: {gaps} percentage points."]
     return "\n".join(lines)
 
 
@@ -161,7 +161,7 @@ def machines(found: dict[str, dict[str, Any]]) -> str:
     minutes = sum(result["seconds"] for result in found.values()) / 60
     return (
         f"Measured on {' and '.join(hardware)}, with {' and '.join(versions)}; {minutes:.0f} minutes of wall time in all, "
-        "other work on the same cores included."
+        "while the same cores also did other work."
     )
 
 
@@ -179,7 +179,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(shown) + 1.6), layout="constrained")
     blue, orange, grey = (sns.color_palette("colorblind")[i] for i in (0, 1, 7))
     for y, name in enumerate(shown):
-        entries = [(found[name], blue, "their recipe, here")]
+        entries = [(found[name], blue, "published recipe, trained here")]
         entries += [
             (found[n], orange, "our recipe") for n in known if known[n].get("beats") == name and n in found
         ]
@@ -195,12 +195,12 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
             "D",
             color="white",
             markeredgecolor=grey,
-            label="claimed",
+            label="published",
             markersize=7,
         )
     axes.set_yticks(range(len(shown)), [f"{n} ({METRICS[found[n]['metric']]})" for n in shown])
     axes.invert_yaxis()
-    axes.set_xlabel("accuracy, %; lines are 95 % intervals")
+    axes.set_xlabel("accuracy, %, with 95 % intervals")
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=160)

@@ -53,7 +53,7 @@ def test_every_cell_of_the_notebook_page_runs_and_no_figure_stays_open(tmp_path)
         "tuple",
     ]
     assert all(long == "True" for _, long in shown)
-    assert "images are taken for another class" in done.stdout
+    assert "images are classified wrongly" in done.stdout
     assert (tmp_path / "home" / "wide+narrow" / "index.html").exists()
     assert (tmp_path / "confusion.png").stat().st_size > 5_000
 
