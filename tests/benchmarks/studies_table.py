@@ -148,7 +148,10 @@ def lessons() -> str:
             f"{percent(of['most'])} % | {percent(of['most'] - of['least'])} |"
         )
     gaps = ", ".join(percent(gap) for gap in luck["gaps_between_the_best_points"])
-    lines += ["", f"Differences between the means of the six best points, each and the next: {gaps} percentage points."]
+    lines += [
+        "",
+        f"Differences between the means of the six best points, each and the next: {gaps} percentage points.",
+    ]
     return "\n".join(lines)
 
 
