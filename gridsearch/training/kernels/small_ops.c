@@ -126,6 +126,7 @@ struct dropout {
   int64_t numbers, drawn; /* of an image, and of torch's mask for it */
   int64_t step;           /* of those so many lie beside each other, before the next image's */
   int64_t from_recipe;    /* a lane's rate goes before the model's own */
+  int64_t alpha;          /* what is dropped becomes the least that SELU gives, and all keeps its mean and variance */
   double rate;
   const int32_t *places; /* [numbers]: of each number in torch's mask of its image */
 };
@@ -177,16 +178,23 @@ static ptrdiff_t dropout_numbers(const struct op_args *a) {
   return (s->inner ? CEIL_DIV(a->images, V) * V : a->images) * s->numbers;
 }
 
-/* to = from where the mask is set, times the scale; what is dropped is from times 0, as torch has it */
-static void apply_mask(const struct op_args *a, const REAL *restrict from, REAL *restrict to, int adds) {
-  const double rate = dropout_rate(a);
+/* to = from where the mask is set, times a scale, plus a shift; what is dropped is from times 0, as torch has it, plus a
+ * level.  For the gradient, shift and level are 0. */
+static void apply_mask(const struct op_args *a, const REAL *restrict from, REAL *restrict to, int adds, int moves) {
+  const struct dropout *s = a->constants;
+  const double rate = dropout_rate(a), least = 1.7580993408473766; /* SELU gives no less than minus this */
   const ptrdiff_t count = dropout_numbers(a);
   const uint8_t *restrict mask = ordered(a);
-  const REAL scale = rate >= 1 ? 0 : 1 / (REAL)(1 - rate);
+  REAL scale = rate >= 1 ? 0 : 1 / (REAL)(1 - rate), shift = 0, level = 0;
+  if (s->alpha && rate > 0 && rate < 1) {
+    const double keeps = 1 / sqrt((least * least * rate + 1) * (1 - rate));
+    scale = (REAL)keeps;
+    if (moves) shift = (REAL)(least * keeps * rate), level = (REAL)(least * keeps * (rate - 1));
+  }
   if (adds)
     for (ptrdiff_t i = 0; i < count; i++) to[i] += from[i] * (mask[i] ? scale : 0);
   else
-    for (ptrdiff_t i = 0; i < count; i++) to[i] = from[i] * (mask[i] ? scale : 0);
+    for (ptrdiff_t i = 0; i < count; i++) to[i] = from[i] * (mask[i] ? scale : 0) + (mask[i] ? shift : level);
 }
 
 void dropout_forward(const struct op_args *a) {
@@ -198,13 +206,13 @@ void dropout_forward(const struct op_args *a) {
   else
     memset(a->saved, rate == 0, drawn);
   order_mask(s, a->saved, ordered(a), a->images);
-  apply_mask(a, a->x[0], a->y, 0);
+  apply_mask(a, a->x[0], a->y, 0, 1);
 }
 
 void dropout_infer(const struct op_args *a) { memcpy(a->y, a->x[0], sizeof(REAL) * dropout_numbers(a)); }
 
 void dropout_backward(const struct op_args *a) {
-  if (a->gx[0]) apply_mask(a, a->gy, a->gx[0], a->adds[0]);
+  if (a->gx[0]) apply_mask(a, a->gy, a->gx[0], a->adds[0], 0);
 }
 
 /* --- ReLU of features, or leaky ReLU, where no other operation takes it along -------------------------------------- */

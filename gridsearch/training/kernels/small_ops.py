@@ -197,7 +197,7 @@ class _Rectifier(ctypes.Structure):
 
 class _Dropout(ctypes.Structure):
     _fields_ = (
-        *((name, _INT) for name in ("inner", "numbers", "drawn", "step", "from_recipe")),
+        *((name, _INT) for name in ("inner", "numbers", "drawn", "step", "from_recipe", "alpha")),
         ("rate", ctypes.c_double),
         ("places", POINTER),
     )
@@ -220,7 +220,7 @@ def dropout(stage: Dropout, layout: Layout, shape: Shape, dtype: torch.dtype) ->
     places = np.frombuffer(stage.order, np.int32).reshape(pixels, channels)
     places = np.ascontiguousarray(places.T if layout is Layout.FEATURES else places)
     inner = int(layout is Layout.BATCH_INNER)
-    how = int(stage.from_recipe), stage.rate, places.ctypes.data
+    how = int(stage.from_recipe), int(stage.alpha), stage.rate, places.ctypes.data
     own = _Dropout(inner, channels * pixels, stage.drawn, stage.step, *how)
 
     def saved(images: int) -> int:

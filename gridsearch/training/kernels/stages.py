@@ -335,6 +335,7 @@ Stage = (
     | Arrange
     | Learned
     | ImageNorm
+        alpha: what is dropped becomes the least that SELU gives, and all keeps its mean and variance.
     | Softmax
     | Windows
     | Product
@@ -343,6 +344,7 @@ Stage = (
     | GlobalMean
     | Flatten
     | Linear
+    alpha: bool = False
     | Recurrent
     | Dropout
 )

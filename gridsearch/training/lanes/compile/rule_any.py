@@ -219,6 +219,8 @@ def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict
     target: Any = node.target
     if node.op == "call_module":
         module = g.model.get_submodule(str(target))
+        if isinstance(module, nn.modules.dropout._DropoutNd) and g.training:
+            raise TrainsAlone(f"the rate of its {type(module).__name__} may differ from lane to lane")
         names = placed_names(module)
         training = g.training
 

@@ -288,8 +288,9 @@ def dropout_module(g: GraphBuilder, node: fx.Node, place: str, m: Any, x: Value)
     """A dropout layer, whose rate a recipe may set."""
     if not m.training:
         return x
-    features = isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d)
-    return dropout_of(g, node, x, m.p, features=features, from_recipe=True)
+    features = not isinstance(m, nn.Dropout | nn.AlphaDropout)
+    alpha = isinstance(m, nn.AlphaDropout | nn.FeatureAlphaDropout)
+    return dropout_of(g, node, x, m.p, features=features, from_recipe=True, alpha=alpha)
 
 
 def dropout_rule(features: bool) -> Rule:
@@ -309,15 +310,24 @@ def dropout_rule(features: bool) -> Rule:
 
 
 def dropout_of(
-    g: GraphBuilder, node: fx.Node, x: Value, rate: float, *, features: bool, from_recipe: bool
+    g: GraphBuilder,
+    node: fx.Node,
+    x: Value,
+    rate: float,
+    *,
+    features: bool,
+    from_recipe: bool,
+    alpha: bool = False,
 ) -> Value:
     """Drop values in training."""
     if not g.training:
         raise TrainsAlone("its forward drops values in evaluation too")
-    require(not features or x.rank == 4, "dropping channels of features has no stacked form")
+    if alpha and not g.host_streams:
+        raise TrainsAlone("its alpha dropout draws from streams of the host")
+    require(not features or x.rank in (3, 4), "dropping channels of features has no stacked form")
     mark_images_read(g, x)
     g.has_dropout = True
     form = Form.PACKED if x.rank == 4 else Form.STACKED
-    how = {"features": features, "from_recipe": from_recipe, "packed": form is Form.PACKED}
+    how = {"features": features, "from_recipe": from_recipe, "packed": form is Form.PACKED, "alpha": alpha}
     layer = stacked_layers.Dropout(g.dropout, node.name, rate, **how)
     return g.emit(form, x.shape, layer, g.to(x, form))

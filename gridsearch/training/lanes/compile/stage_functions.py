@@ -84,7 +84,7 @@ def _convolution(kind: type[nn.Conv1d | nn.Conv2d]) -> Callable[..., torch.Tenso
     return call
 
 
-def _dropout(features: bool) -> Callable[..., torch.Tensor]:
+def _dropout(*, features: bool = False, alpha: bool = False) -> Callable[..., torch.Tensor]:
     def call(
         r: StageReader, input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> torch.Tensor:
@@ -95,8 +95,8 @@ def _dropout(features: bool) -> Callable[..., torch.Tensor]:
         if r.training and not training:
             return input
         if features:
-            return stage_layers.channel_dropout(r, input, p, from_recipe=False)
-        return stage_numbers.dropout(r, input, p, r.order, from_recipe=False)
+            return stage_layers.channel_dropout(r, input, p, from_recipe=False, alpha=alpha)
+        return stage_numbers.dropout(r, input, p, r.order, from_recipe=False, alpha=alpha)
 
     return call
 
@@ -361,8 +361,10 @@ CALLS: dict[Any, Callable[..., Any]] = {
     F.adaptive_max_pool2d: _adaptive_max(nn.AdaptiveMaxPool2d),
     F.adaptive_max_pool1d: _adaptive_max(nn.AdaptiveMaxPool1d),
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_avg_pool1d), _adaptive),
-    F.dropout: _dropout(features=False),
-    F.dropout2d: _dropout(features=True),
+    F.dropout: _dropout(),
+    **dict.fromkeys((F.dropout1d, F.dropout2d), _dropout(features=True)),
+    F.alpha_dropout: _dropout(alpha=True),
+    F.feature_alpha_dropout: _dropout(features=True, alpha=True),
     row_drop: _row_drop,
     **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _log_softmax),

@@ -284,16 +284,19 @@ def prelu(r: StageReader, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor
 
 def _dropout(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     del place
-    if isinstance(m, nn.Dropout2d):
-        return channel_dropout(r, x, m.p, from_recipe=True)
-    return stage_numbers.dropout(r, x, m.p, r.order, from_recipe=True)
+    alpha = isinstance(m, nn.AlphaDropout | nn.FeatureAlphaDropout)
+    if not isinstance(m, nn.Dropout | nn.AlphaDropout):
+        return channel_dropout(r, x, m.p, from_recipe=True, alpha=alpha)
+    return stage_numbers.dropout(r, x, m.p, r.order, from_recipe=True, alpha=alpha)
 
 
-def channel_dropout(r: StageReader, x: Any, rate: float, *, from_recipe: bool) -> torch.Tensor:
-    """Return the codes of maps of which whole channels are dropped."""
-    if r.one(x).dim() != _MAP:
+def channel_dropout(
+    r: StageReader, x: Any, rate: float, *, from_recipe: bool, alpha: bool = False
+) -> torch.Tensor:
+    """Return the codes of maps, or of rows, of which whole channels are dropped."""
+    if r.one(x).dim() not in (_MAP, _PLANE):
         raise NoPlan("channels of features dropped")
-    return stage_numbers.dropout(r, x, rate, from_recipe=from_recipe, whole=1)
+    return stage_numbers.dropout(r, x, rate, from_recipe=from_recipe, whole=1, alpha=alpha)
 
 
 def _softmax(r: StageReader, place: str, m: nn.Softmax, x: Any) -> torch.Tensor:
@@ -364,7 +367,8 @@ _LAYERS: dict[Any, Any] = {
     nn.GLU: _glu,
     nn.PReLU: _prelu,
     **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d), _adaptive),
-    **dict.fromkeys((nn.Dropout, nn.Dropout2d), _dropout),
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d), _dropout),
+    **dict.fromkeys((nn.AlphaDropout, nn.FeatureAlphaDropout), _dropout),
     **dict.fromkeys((nn.Softmax, nn.LogSoftmax), _softmax),
     nn.Softmax2d: _softmax_of_maps,
 }

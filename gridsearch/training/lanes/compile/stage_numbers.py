@@ -156,7 +156,14 @@ def squeezed(x: torch.Tensor, dims: Sequence[int], *, keeps: bool) -> torch.Tens
 
 
 def dropout(
-    r: StageReader, x: Any, rate: float, order: Order = (), *, from_recipe: bool, whole: int = 0
+    r: StageReader,
+    x: Any,
+    rate: float,
+    order: Order = (),
+    *,
+    from_recipe: bool,
+    whole: int = 0,
+    alpha: bool = False,
 ) -> torch.Tensor:
     """Return the codes of an activation after dropout; in evaluation it stays as it is.
 
@@ -169,6 +176,7 @@ def dropout(
         order: its dimensions, the outermost in memory first; () for that of its rows.
         from_recipe: a lane's recipe may set the rate.
         whole: 1 where whole channels are dropped, -1 where whole images are, else 0.
+        alpha: see `Dropout`.
     """
     if rate == 0 and not from_recipe:  # torch draws nothing then
         kept: torch.Tensor = x
@@ -178,7 +186,7 @@ def dropout(
         if whole:
             raise NoPlan("dropout of channels whose images are not first")
         own = tuple(moved for d in order or range(x.dim()) for moved in at.dims(d))
-        return at.back(dropout(r, given, rate, own, from_recipe=from_recipe))
+        return at.back(dropout(r, given, rate, own, from_recipe=from_recipe, alpha=alpha))
     first = r.one(x)
     value, places = r.whole(x)
     if not r.training:
@@ -200,7 +208,7 @@ def dropout(
         )
     by_place = torch.empty(first.numel(), dtype=torch.int32)
     by_place[places.flatten()] = mask.flatten().to(torch.int32)
-    stage = Dropout(rate, from_recipe, r.dropouts, drawn, step, by_place.numpy().tobytes())
+    stage = Dropout(rate, from_recipe, r.dropouts, drawn, step, by_place.numpy().tobytes(), alpha)
     return r.fresh(r.add(stage, value), places)
 
 

@@ -7,6 +7,7 @@ Shapes: K lanes, B batch, C/O channels in and out, I channels of a group, H/W he
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -184,6 +185,7 @@ class Dropout:
         features: whole channels are dropped.
         from_recipe: a lane's recipe may set the rate.
         packed: the input is packed, else stacked.
+        alpha: what is dropped becomes the least that SELU gives, and all keeps its mean and variance.
     """
 
     def __init__(
@@ -195,8 +197,9 @@ class Dropout:
         features: bool,
         from_recipe: bool,
         packed: bool,
+        alpha: bool = False,
     ) -> None:
-        self._dropout, self._name, self._rate = dropout, name, rate
+        self._dropout, self._name, self._rate, self._alpha = dropout, name, rate, alpha
         self._features, self._from_recipe, self._packed = features, from_recipe, packed
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -214,9 +217,11 @@ class Dropout:
             if dropout.counter is None
             else dropout.counter.noise(shape, self._rate, from_recipe=self._from_recipe, dtype=x.dtype)
         )
+        shift = _alpha_scaled(noise, rates) if self._alpha else None
         if self._packed:
-            return (unflatten(x, 1, lanes, -1) * noise.transpose(0, 1)).flatten(1, 2)
-        return x * noise
+            y = unflatten(x, 1, lanes, -1) * noise.transpose(0, 1)
+            return (y if shift is None else y + shift.transpose(0, 1)).flatten(1, 2)
+        return x * noise if shift is None else x * noise + shift
 
     def _drawn(self, x: torch.Tensor, shape: Sequence[int], rates: Sequence[float]) -> torch.Tensor:
         """Return the lanes' masks from their generators."""
@@ -235,6 +240,22 @@ class Dropout:
             else:
                 mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
         return noise
+
+
+def _alpha_scaled(noise: torch.Tensor, rates: Sequence[float]) -> torch.Tensor:
+    """Scale the lanes' masks as alpha dropout does, in place, and return what is added (arXiv:1706.02515)."""
+    shift = torch.zeros_like(noise)
+    for mask, added, rate in zip(noise.unbind(0), shift.unbind(0), rates, strict=True):
+        if not 0 < rate < 1:
+            continue
+        scale = 1 / math.sqrt((_LEAST**2 * rate + 1) * (1 - rate))
+        added.copy_(mask.gt(0)).sub_(1 - rate).mul_(_LEAST * scale)
+        mask.mul_(scale * (1 - rate))
+    return shift
+
+
+_LEAST = 1.7580993408473766
+"""SELU gives no less than minus this."""
 
 
 class Flatten:

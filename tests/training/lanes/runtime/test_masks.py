@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from gridsearch.training.kernels import find_compiler
+from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.masks import CounterMasks, _mix
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
@@ -176,3 +179,43 @@ def test_lanes_draw_as_the_module_alone_does_however_its_maps_lie_in_memory(
     assert pack.network.method == "stacked"
     alone = [SoloProgram(s, 0, data, lambda *_: net(), precision).train_epoch(1).loss for s in settings]
     assert [lane.loss for lane in pack.train_epoch()] == pytest.approx(alone, rel=1e-5)
+
+
+class Dropped(Viewed):
+    """Every layer whose rate a recipe sets, over maps, rows and features."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps, self.rows = nn.FeatureAlphaDropout(0.4), nn.Dropout1d(0.4)
+        self.scaled, self.drop = nn.AlphaDropout(0.4), nn.Dropout2d(0.4)
+
+    def forward(self, x):
+        x = self.drop(F.selu(self.maps(self.conv(x))))
+        return self.last(self.scaled(self.rows(x.flatten(2)).flatten(1)))
+
+
+class DroppedVolumes(Viewed):
+    """A layer that drops channels of volumes, which has no form for lanes of several rates."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout3d(0.4)
+
+    def forward(self, x):
+        return self.last(self.drop(self.conv(x).unsqueeze(2)).flatten(1))
+
+
+@pytest.mark.parametrize(("net", "method"), [(Dropped, "stacked"), (DroppedVolumes, None)])
+def test_lanes_drop_at_the_rates_of_their_recipes(net, method, make_settings, make_images):
+    settings = [make_settings(dropout=rate, dtype="float64", epochs=1) for rate in (0.1, 0.6)]
+    data, precision = ResidentCache(make_images(40), device="cpu")(settings[0]), Precision.of("float64", CPU)
+    models = [build_network(s, 0, data, lambda *_: net(), precision) for s in settings]
+    if method is None:
+        with pytest.raises(NotPackable):
+            PackProgram([Member(s, 0) for s in settings], models, data, precision)
+        return
+    pack = PackProgram([Member(s, 0) for s in settings], models, data, precision)
+    assert pack.network.method == method
+    assert pack.planned or find_compiler() is None
+    alone = [SoloProgram(s, 0, data, lambda *_: net(), precision).train_epoch(1).loss for s in settings]
+    assert [lane.loss for lane in pack.train_epoch()] == pytest.approx(alone, rel=1e-9)
