@@ -1,7 +1,8 @@
 /* A recurrent layer in one direction over all steps of its images, of one lane: RNN, LSTM and GRU as torch has them.
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  Its input and
- * its result are features, [images][steps * F] and [images][steps * H].  Inside, everything is [steps][images] rows of
+ * its result are features, [images][steps * F] and [images][steps * H].  The states before the first step, and an LSTM's
+ * cells, are zeros, or further inputs [images][H]; its cells after the last one may come behind an image's states.  Inside, everything is [steps][images] rows of
  * whole vectors, zeros behind the end, so that the products of all steps with the input's weights are one product, and
  * so are the gradients of the weights.
  *
@@ -25,7 +26,12 @@ enum { IMAGES = 64 }; /* at a time: their gates stay in a cache */
 struct recurrent {
   int64_t cell, steps, inputs, hidden;
   int64_t reverse; /* the last step comes first */
+  int64_t begins;  /* the states before the first step are given */
+  int64_t ends;    /* the cells after the last step are behind the states */
 };
+
+/* Numbers of an image's result. */
+static ptrdiff_t results(const struct recurrent *s) { return (s->steps + (s->ends ? 1 : 0)) * s->hidden; }
 
 static ptrdiff_t whole_vectors(ptrdiff_t numbers) { return CEIL_DIV(numbers, V) * V; }
 
@@ -98,21 +104,20 @@ static void take_gradient(const struct recurrent *s, const REAL *from, ptrdiff_t
 }
 
 /* Moves rows between [images][steps * count] and [steps][images][count in whole vectors]. */
-static void to_steps(const struct recurrent *s, const REAL *from, ptrdiff_t count, ptrdiff_t images, REAL *to) {
+static void to_steps(const REAL *from, ptrdiff_t steps, ptrdiff_t count, ptrdiff_t images, REAL *to) {
   const ptrdiff_t wide = whole_vectors(count);
-  for (ptrdiff_t t = 0; t < s->steps; t++)
+  for (ptrdiff_t t = 0; t < steps; t++)
     for (ptrdiff_t b = 0; b < images; b++, to += wide) {
-      memcpy(to, from + (b * s->steps + t) * count, sizeof(REAL) * count);
+      memcpy(to, from + (b * steps + t) * count, sizeof(REAL) * count);
       for (ptrdiff_t i = count; i < wide; i++) to[i] = 0;
     }
 }
 
-static void from_steps(const struct recurrent *s, const REAL *from, ptrdiff_t count, ptrdiff_t images, REAL *to,
-                       int adds) {
+static void from_steps(const REAL *from, ptrdiff_t steps, ptrdiff_t count, ptrdiff_t images, REAL *to, int adds) {
   const ptrdiff_t wide = whole_vectors(count);
-  for (ptrdiff_t t = 0; t < s->steps; t++)
+  for (ptrdiff_t t = 0; t < steps; t++)
     for (ptrdiff_t b = 0; b < images; b++, from += wide) {
-      REAL *own = to + (b * s->steps + t) * count;
+      REAL *own = to + (b * steps + t) * count;
       for (ptrdiff_t i = 0; i < count; i++) own[i] = adds ? own[i] + from[i] : from[i];
     }
 }
@@ -207,29 +212,38 @@ static struct weights weights_of(const struct op_args *a, REAL *memory, const in
   return w;
 }
 
-/* The forward pass of some images, from x [images][steps * F] to y [images][steps * H]. */
-static void run(const struct recurrent *s, const struct weights *w, const REAL *x, REAL *y, REAL *memory,
-                ptrdiff_t images) {
+/* The forward pass of the images from `b` on. */
+static void run(const struct op_args *a, const struct weights *w, ptrdiff_t b, REAL *memory, ptrdiff_t images) {
+  const struct recurrent *s = a->constants;
   const struct blocks k = blocks_of(s->cell);
   const struct parts p = parts_of(s, images, memory);
   const ptrdiff_t size = images * p.hidden, first = k.of_state * p.hidden, count = k.gates * p.hidden;
-  to_steps(s, x, s->inputs, images, p.x);
+  REAL *y = (REAL *)a->y + b * results(s);
+  to_steps((const REAL *)a->x[0] + b * s->steps * s->inputs, s->steps, s->inputs, images, p.x);
   for (ptrdiff_t r = 0; r < p.rows; r++) memcpy(p.gates + r * p.width, w->bias, sizeof(REAL) * p.width);
   matmul(p.x, p.inputs, 1, w->of_input, p.width, s->inputs, p.gates, p.width, 1, 0, p.rows, count);
-  memset(p.states, 0, sizeof(REAL) * size);
-  if (s->cell == LSTM) memset(p.cells, 0, sizeof(REAL) * size);
+  for (int i = 0; i < (s->cell == LSTM ? 2 : 1); i++) {
+    REAL *before = i ? p.cells : p.states;
+    if (s->begins)
+      to_steps((const REAL *)a->x[1 + i] + b * s->hidden, 1, s->hidden, images, before);
+    else
+      memset(before, 0, sizeof(REAL) * size);
+  }
   for (ptrdiff_t n = 0; n < s->steps; n++) {
     const ptrdiff_t place = place_of(s, n);
     REAL *gates = p.gates + place * images * p.width;
     REAL *before = p.states + n * size, *cells = s->cell == LSTM ? p.cells + n * size : 0;
-    if (n > 0)
+    if (n > 0 || s->begins)
       matmul(before, p.hidden, 1, w->of_state + first, p.width, s->hidden, gates + first, p.width, 1, 0, images, count);
-    for (ptrdiff_t b = 0; b < images; b++) {
-      REAL *state = before + b * p.hidden, *cell = cells ? cells + b * p.hidden : 0;
-      activate(s->cell, gates + b * p.width, state, state + size, cell, cells ? cell + size : 0, p.hidden);
-      memcpy(y + (b * s->steps + place) * s->hidden, state + size, sizeof(REAL) * s->hidden);
+    for (ptrdiff_t i = 0; i < images; i++) {
+      REAL *state = before + i * p.hidden, *cell = cells ? cells + i * p.hidden : 0;
+      activate(s->cell, gates + i * p.width, state, state + size, cell, cells ? cell + size : 0, p.hidden);
+      memcpy(y + i * results(s) + place * s->hidden, state + size, sizeof(REAL) * s->hidden);
     }
   }
+  for (ptrdiff_t i = 0; s->ends && i < images; i++)
+    memcpy(y + i * results(s) + s->steps * s->hidden, p.cells + s->steps * size + i * p.hidden,
+           sizeof(REAL) * s->hidden);
 }
 
 /* Runs all images; each part of them leaves what `backward` needs, or writes over what the last one has left. */
@@ -237,8 +251,7 @@ static void run_all(const struct op_args *a, REAL *memory, const int saves) {
   const struct recurrent *s = a->constants;
   const struct weights w = weights_of(a, a->workspace, 1);
   for (ptrdiff_t b = 0; b < a->images; b += IMAGES)
-    run(s, &w, (const REAL *)a->x[0] + b * s->steps * s->inputs, (REAL *)a->y + b * s->steps * s->hidden,
-        memory + (saves ? recurrent_saved(s, b) : 0), MIN(IMAGES, a->images - b));
+    run(a, &w, b, memory + (saves ? recurrent_saved(s, b) : 0), MIN(IMAGES, a->images - b));
 }
 
 void recurrent_forward(const struct op_args *a) { run_all(a, a->saved, 1); }
@@ -261,23 +274,26 @@ static void add_gradients(const struct recurrent *s, const struct parts *p, cons
     for (ptrdiff_t i = 0; i < p->width; i++) sums->bias[i] += p->gates[r * p->width + i];
 }
 
-/* The backward pass of some images, given y's gradient; the workspace has gradients of the state and the cell. */
+/* The backward pass of some images, given y's gradient; the workspace gets those of the states and the cells before
+ * the first step. */
 static void differentiate_all(const struct recurrent *s, const struct parts *p, const struct weights *w, const REAL *gy,
                               REAL *workspace, ptrdiff_t images) {
   const struct blocks k = blocks_of(s->cell);
   const ptrdiff_t size = images * p->hidden, first = k.of_state * p->hidden;
   REAL *gstate = workspace, *gcell = gstate + size;
   memset(gstate, 0, sizeof(REAL) * 2 * size);
+  for (ptrdiff_t b = 0; s->ends && b < images; b++)
+    memcpy(gcell + b * p->hidden, gy + b * results(s) + s->steps * s->hidden, sizeof(REAL) * s->hidden);
   for (ptrdiff_t n = s->steps - 1; n >= 0; n--) {
     const ptrdiff_t place = place_of(s, n);
     REAL *gates = p->gates + place * images * p->width, *cells = s->cell == LSTM ? p->cells + n * size : 0;
     for (ptrdiff_t b = 0; b < images; b++) {
       const ptrdiff_t at = b * p->hidden;
       REAL *own = gstate + at, *cell = cells ? cells + at : 0, *after = cells ? cell + size : 0;
-      for (ptrdiff_t j = 0; j < s->hidden; j++) own[j] += gy[(b * s->steps + place) * s->hidden + j];
+      for (ptrdiff_t j = 0; j < s->hidden; j++) own[j] += gy[b * results(s) + place * s->hidden + j];
       differentiate(s->cell, gates + b * p->width, p->states + n * size + at, cell, after, own, gcell + at, p->hidden);
     }
-    if (n > 0)
+    if (n > 0 || s->begins)
       matmul(gates + first, p->width, 1, w->of_state + first * p->hidden, p->hidden, k.gates * p->hidden, gstate,
              p->hidden, 1, 0, images, p->hidden);
   }
@@ -294,11 +310,15 @@ void recurrent_backward(const struct op_args *a) {
     const ptrdiff_t images = MIN(IMAGES, a->images - b);
     const struct parts p = parts_of(s, images, (REAL *)a->saved + recurrent_saved(s, b));
     REAL *gx = workspace + 2 * images * p.hidden;
-    differentiate_all(s, &p, &w, (const REAL *)a->gy + b * s->steps * s->hidden, workspace, images);
+    differentiate_all(s, &p, &w, (const REAL *)a->gy + b * results(s), workspace, images);
+    for (int i = s->cell == LSTM ? 2 : 1; i > 0; i--) /* the last input first */
+      if (s->begins && a->gx[i])
+        from_steps(workspace + (i - 1) * images * p.hidden, 1, s->hidden, images, (REAL *)a->gx[i] + b * s->hidden,
+                   a->adds[i]);
     add_gradients(s, &p, &sums, images);
     if (!a->gx[0]) continue;
     matmul(p.gates, p.width, 1, w.of_input, p.inputs, k.gates * p.hidden, gx, p.inputs, 0, 0, p.rows, p.inputs);
-    from_steps(s, gx, s->inputs, images, (REAL *)a->gx[0] + b * s->steps * s->inputs, a->adds[0]);
+    from_steps(gx, s->steps, s->inputs, images, (REAL *)a->gx[0] + b * s->steps * s->inputs, a->adds[0]);
   }
   if (a->grads[0]) take_gradient(s, sums.of_input, s->inputs, k.from_input, a->grads[0]);
   if (a->grads[1]) take_gradient(s, sums.of_state, s->hidden, k.from_state, a->grads[1]);

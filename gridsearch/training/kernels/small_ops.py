@@ -135,12 +135,14 @@ def _recurrent(stage: Recurrent, dtype: torch.dtype) -> tuple[CompiledOp, int] |
     if library is None:
         return None
     cell = list(Cell).index(stage.cell)
-    shape = _Recurrent(cell, stage.steps, stage.inputs, stage.hidden, int(stage.reverse))
-    return _features_op(library, "recurrent", shape, dtype), 1
+    how = int(stage.reverse), int(stage.begins), int(stage.ends)
+    shape = _Recurrent(cell, stage.steps, stage.inputs, stage.hidden, *how)
+    given = 0 if not stage.begins else 2 if stage.cell is Cell.LSTM else 1
+    return _features_op(library, "recurrent", shape, dtype, inputs=1 + given), 1
 
 
 def _features_op(
-    library: ctypes.CDLL, prefix: str, shape: ctypes.Structure, dtype: torch.dtype
+    library: ctypes.CDLL, prefix: str, shape: ctypes.Structure, dtype: torch.dtype, *, inputs: int = 1
 ) -> CompiledOp:
     """Return an operation on features of a library that says itself what space it takes, in numbers.
 
@@ -149,13 +151,14 @@ def _features_op(
         prefix: of their names.
         shape: what they are given of it.
         dtype: of the numbers.
+        inputs: how many it takes.
     """
     place, size = ctypes.addressof(shape), dtype.itemsize
     saved, workspace = (
         function(getattr(library, f"{prefix}_{what}"), SIZE, POINTER, SIZE) for what in ("saved", "workspace")
     )
     return CompiledOp(
-        (Layout.FEATURES,),
+        (Layout.FEATURES,) * inputs,
         Layout.FEATURES,
         calls_of(library, prefix),
         lambda images: saved(place, images) * size,
@@ -188,7 +191,9 @@ class _Narrow(ctypes.Structure):
 
 
 class _Recurrent(ctypes.Structure):
-    _fields_ = tuple((name, _INT) for name in ("cell", "steps", "inputs", "hidden", "reverse"))
+    _fields_ = tuple(
+        (name, _INT) for name in ("cell", "steps", "inputs", "hidden", "reverse", "begins", "ends")
+    )
 
 
 class _Rectifier(ctypes.Structure):

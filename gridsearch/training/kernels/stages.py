@@ -283,10 +283,13 @@ class Cell(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recurrent:
-    """A recurrent layer in one direction, from states of zeros: features [steps * inputs] to [steps * hidden].
+    """A recurrent layer in one direction: features [steps * inputs] to the states [steps * hidden].
 
     Attributes:
         reverse: the last step comes first.
+        begins: the states before the first step are the operation's next input, [hidden], and an LSTM's cells the one
+            after; else they are zeros.
+        ends: an LSTM's cells [hidden] after the last step come behind the states.
     """
 
     cell: Cell
@@ -294,11 +297,13 @@ class Recurrent:
     inputs: int
     hidden: int
     reverse: bool = False
+    begins: bool = False
+    ends: bool = False
 
     @property
     def shape(self) -> Shape:
-        """Of the states after all steps."""
-        return (self.steps * self.hidden,)
+        """Of the result."""
+        return ((self.steps + self.ends) * self.hidden,)
 
 
 @dataclass(frozen=True, slots=True)

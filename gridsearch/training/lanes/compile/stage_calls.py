@@ -106,7 +106,8 @@ def _module(r: StageReader, node: fx.Node) -> Any:
     if stage_attention.is_attention(module):
         return stage_attention.module(r, str(node.target), module, args, kwargs)
     if stage_recurrent.is_recurrent(module):
-        return stage_recurrent.module(r, str(node.target), module, args, kwargs)
+        with_cells = isinstance(module, nn.LSTM) and stage_recurrent.reads_cells(node)
+        return stage_recurrent.module(r, str(node.target), module, args, kwargs, with_cells=with_cells)
     if not stage_layers.knows(module):
         return _run(r, module.forward, args, kwargs)
     given = [*args, *kwargs.values()]

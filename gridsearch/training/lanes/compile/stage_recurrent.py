@@ -7,6 +7,7 @@ Shapes: B batch, T steps, F features, H numbers of a state.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,8 @@ from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torch import fx
 
     from gridsearch.training.lanes.compile.stage_reader import StageReader
 
@@ -37,8 +40,34 @@ def is_recurrent(m: nn.Module) -> bool:
     return type(m) in (nn.RNN, nn.LSTM, nn.GRU) or type(m) in _CELL_LAYERS
 
 
-def module(r: StageReader, place: str, m: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the codes of what a recurrent layer or a cell gives, as torch does; None for an LSTM's last cells.
+def reads_cells(node: fx.Node) -> bool:
+    """Whether anything takes the cells that an LSTM ends with."""
+    states = [user for user in node.users if not _takes(user, 0)]
+    return any(not _takes(s, 1) or any(u.users for u in s.users if not _takes(u, 0)) for s in states)
+
+
+def _takes(user: fx.Node, place: int) -> bool:
+    return user.target is operator.getitem and user.args[1] in (place, place - 2)
+
+
+def module(
+    r: StageReader,
+    place: str,
+    m: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    with_cells: bool,
+) -> Any:
+    """Return the codes of what a recurrent layer or a cell gives, as torch does.
+
+    Args:
+        r: what the network is read by.
+        place: of the layer in the model.
+        m: the layer.
+        args: codes of what it is given.
+        kwargs: likewise, by name.
+        with_cells: those that an LSTM ends with are read; else there is None in their place.
 
     Raises:
         NoPlan: it is no stage.
@@ -50,9 +79,7 @@ def module(r: StageReader, place: str, m: Any, args: Sequence[Any], kwargs: Mapp
         raise NoPlan("a recurrent layer of what is no activation")
     if type(m) in _CELL_LAYERS:
         return _CELL_LAYERS[type(m)](r, prefix, m, x, states)
-    if not _are_zeros(states):
-        raise NoPlan("a recurrent layer that begins with other states than zeros")
-    return _layers(r, prefix, m, x)
+    return _layers(r, prefix, m, x, states, with_cells=with_cells)
 
 
 def _are_zeros(states: Any) -> bool:
@@ -60,14 +87,17 @@ def _are_zeros(states: Any) -> bool:
     return all(isinstance(s, Known) and not s.content.is_meta and not s.content.any() for s in leaves)
 
 
-def _layers(r: StageReader, prefix: str, m: nn.RNNBase, x: torch.Tensor) -> Any:
-    """Return the codes of a recurrent layer's states after each step, and of the last ones."""
+def _layers(
+    r: StageReader, prefix: str, m: nn.RNNBase, x: torch.Tensor, states: Any, *, with_cells: bool
+) -> Any:
+    """Return the codes of a recurrent layer's states after each step, and of what it ends with."""
     first, at = r.images_first(x)
     if x.dim() != _LAYER or at != ImagesAt(0 if m.batch_first else 1, 1):
         raise NoPlan("a recurrent layer over images")
     if m.proj_size:
         raise NoPlan("a recurrent layer with projections")
-    last = []
+    begin = _beginnings(r, m, states)
+    last, cells = [], []
     for layer in range(m.num_layers):
         if layer and m.dropout:  # which torch draws for steps first
             first = stage_numbers.dropout(r, first, m.dropout, (1, 0, 2), from_recipe=False)
@@ -76,13 +106,33 @@ def _layers(r: StageReader, prefix: str, m: nn.RNNBase, x: torch.Tensor) -> Any:
             names = [f"{name}_l{layer}{'_reverse' * reverse}" for name in _NAMES]
             params = tuple(f"{prefix}{name}" if hasattr(m, name) else None for name in names)
             steps, inputs = first.shape[1:]
-            stage = Recurrent(_CELLS[m.mode], steps, inputs, m.hidden_size, reverse)
-            value = r.add(stage, r.features(first.flatten(1)), params=params)
-            ways.append(r.of_maps(value).view(*first.shape[:2], m.hidden_size))
-            last.append(ways[-1][:, 0 if reverse else -1])
+            own = _CELLS[m.mode], steps, inputs, m.hidden_size, reverse
+            stage = Recurrent(*own, begins=begin is not None, ends=with_cells)
+            before = [] if begin is None else [r.features(each[len(last)]) for each in begin]
+            value = r.add(stage, r.features(first.flatten(1)), *before, params=params)
+            found = r.of_maps(value).view(len(first), -1, m.hidden_size)
+            ways.append(found[:, :steps])
+            last.append(found[:, 0 if reverse else steps - 1])
+            cells.append(found[:, -1])
         first = torch.cat(ways, 2) if m.bidirectional else ways[0]
-    states = torch.stack(last)
-    return at.back(first), (states, None) if isinstance(m, nn.LSTM) else states
+    after = torch.stack(last)
+    if not isinstance(m, nn.LSTM):
+        return at.back(first), after
+    return at.back(first), (after, torch.stack(cells) if with_cells else None)
+
+
+def _beginnings(r: StageReader, m: nn.RNNBase, states: Any) -> list[torch.Tensor] | None:
+    """Return the codes [layers and ways, B, H] of the states that a layer begins with, and of its cells.
+
+    None for zeros.
+    """
+    if _are_zeros(states):
+        return None
+    own = list(states) if isinstance(m, nn.LSTM) else [states]
+    codes = [r.constant(each.content) if isinstance(each, Known) else each for each in own]
+    if not all(isinstance(each, torch.Tensor) and each.dim() == _LAYER for each in codes):
+        raise NoPlan("a recurrent layer that begins with what is no activation")
+    return codes
 
 
 _NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
@@ -144,4 +194,4 @@ def _gru_cell(r: StageReader, prefix: str, m: nn.GRUCell, x: torch.Tensor, state
 _CELL_LAYERS: dict[Any, Any] = {nn.RNNCell: _rnn_cell, nn.LSTMCell: _lstm_cell, nn.GRUCell: _gru_cell}
 
 
-__all__ = ["is_recurrent", "module"]
+__all__ = ["is_recurrent", "module", "reads_cells"]

@@ -285,6 +285,23 @@ class Recurs(Net):
         return torch.cat([self.third(x.transpose(0, 1))[0][-1], own[0], last[0], states[2]], 1)
 
 
+class Begun(Net):
+    """Recurrent layers that begin with learned, known and other layers' states, and whose last cells are read."""
+
+    def more(self):
+        self.one, self.two = nn.LSTM(8, 5, 2, batch_first=True), nn.LSTM(8, 5, 2, batch_first=True)
+        self.three, self.four = nn.GRU(5, 4, bidirectional=True), nn.RNN(8, 4, batch_first=True)
+        self.begin = nn.Parameter(torch.randn(2, 1, 4))
+
+    def body(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        out, (last, cells) = self.two(x, self.one(x)[1])
+        rows = out.transpose(0, 1)
+        turned, own = self.three(rows, self.begin.expand(-1, x.size(0), -1).contiguous())
+        ones = torch.ones(1, x.shape[0], 4).to(x)
+        return torch.cat([last[-1], cells[0], turned[-1], own[1], self.four(x, ones)[1][0]], 1)
+
+
 class Cells(Net):
     """Recurrent cells, step by step."""
 
@@ -324,6 +341,7 @@ _OWN = (
         Rows,
         ByFunction,
         Recurs,
+        Begun,
         Cells,
     ),
 )
