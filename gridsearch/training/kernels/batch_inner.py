@@ -170,7 +170,7 @@ class MapStages:
         run: MapRun,
         shape: Shape,
         dtype: torch.dtype,
-        library: ctypes.CDLL,
+        library: Any,
         *,
         bf16: bool,
         filtered: Collection[str],
@@ -329,7 +329,8 @@ def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bo
 
 
 @functools.cache
-def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
+def library_of(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """Return the compiled code for a type of numbers; None where there is none."""
     return load(SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
 
 
@@ -355,7 +356,7 @@ def cover(
         means = MapMeans.build(stages[0], shape, dtype)
         return None if means is None else (means, 1)
     run, count = MapRun.of(stages)
-    library = _library(dtype) if count and multiplies(dtype, bf16=bf16) else None
+    library = library_of(dtype) if count and multiplies(dtype, bf16=bf16) else None
     if library is None:
         return None
     return MapStages(run, shape, dtype, library, bf16=bf16, filtered=filtered), count
@@ -370,11 +371,11 @@ def can_filter(conv: Conv, shape: Shape) -> bool:
 
 def multiplies(dtype: torch.dtype, *, bf16: bool = False) -> bool:
     """Whether there is compiled code for a type of numbers, which multiplies bfloat16 if asked to."""
-    return _library(dtype) is not None and (not bf16 or multiplies_bfloat16())
+    return library_of(dtype) is not None and (not bf16 or multiplies_bfloat16())
 
 
 @functools.cache
 def multiplies_bfloat16() -> bool:
     """Whether this machine's processor multiplies bfloat16, and its compiler knows how."""
-    library = _library(torch.float32)
+    library = library_of(torch.float32)
     return library is not None and bool(function(library.multiplies_narrow, _INT)())

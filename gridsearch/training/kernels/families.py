@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gridsearch.training.kernels import batch_inner, block_ops, compiler, pooled, small_ops
+from gridsearch.training.kernels import batch_inner, block_ops, compiler, pooled, small_ops, transposed
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.filtered_passes import filtered_passes
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.op_timing import passes
-from gridsearch.training.kernels.stages import Conv, MaxPool, shape_after
+from gridsearch.training.kernels.stages import Conv, MaxPool, Transposed, shape_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,12 +53,15 @@ def cover(
         input_grad: whether the gradient of what comes in is wanted.
         bf16: convolutions may multiply bfloat16, which those with images innermost alone do.
     """
-    alone = block_ops.cover(stages[0], shape, dtype)
+    first = stages[0]
+    if isinstance(first, Transposed):
+        turned = transposed.cover(first, dtype)
+        return None if turned is None else (turned, 1)
+    alone = block_ops.cover(first, shape, dtype)
     if alone is not None:
         return alone, 1
     found = small_ops.cover(stages, shape, dtype)
     if found is not None:
-        first = stages[0]
         if not isinstance(first, Conv):
             return found
         run, computes = stages[: found[1]], batch_inner.multiplies(dtype, bf16=bf16 and first.channels > 1)

@@ -43,7 +43,7 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
       else
         to += all_taps * packed_rows * n;
     }
-    for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * out + o] : 0;
+    for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * columns + o] : 0;
   }
   if (p->patches) memset(work->no_bias, 0, sizeof(REAL) * padded);
 }
@@ -197,4 +197,13 @@ static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) 
             for (ptrdiff_t r = 0; r < s->kernel[0]; r++) number[r * s->whole[1] + c] = sum[r * t.inner * of_tile];
           }
         }
+}
+
+/* Adds the sums of maps [pixels][channels] of one block to those of each channel. */
+static void add_channel_sums(const vec *map, ptrdiff_t pixels, ptrdiff_t channels, const struct workspace *w,
+                             double *sums) {
+  for (ptrdiff_t c = 0; c < channels; c++) w->partial[c] = (vec){0};
+  for (ptrdiff_t p = 0; p < pixels; p++)
+    for (ptrdiff_t c = 0; c < channels; c++) w->partial[c] += map[p * channels + c];
+  for (ptrdiff_t c = 0; c < channels; c++) sums[c] += sum_of(w->partial[c]);
 }

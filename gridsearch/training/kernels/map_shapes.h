@@ -83,9 +83,9 @@ struct workspace {
   REAL *weights, *bias, *packed, *no_bias; /* packed: before they are transformed in winograd.h; no_bias: zeros */
   vec *map, *gradients, *sums, *points;
   ptrdiff_t sums_bytes;
-  double *statistics; /* [4][outputs] */
+  double *statistics; /* [4][outputs], or channels where they are more */
   REAL *channel;      /* [4][outputs] */
-  vec *partial;       /* [2][outputs] */
+  vec *partial;       /* [2][outputs], likewise */
 };
 
 /* How the sums for the gradients of the weights lie: [groups][outer][middle][kernel rows][inner][of a tile]. */
@@ -194,14 +194,15 @@ static char *take(char **at, ptrdiff_t bytes) {
 
 static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct workspace *w) {
   const char *start = at;
+  const ptrdiff_t most = MAX(s->channels, s->outputs);
   w->convolved = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
   w->middle = (vec *)take(&at, sizeof(vec) * s->span * middle(s));
   w->gradient = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
   w->words = (vec *)take(&at, sizeof(vec) * MAX(s->sums.narrows ? entered(s) + s->height * s->width * s->groups : 0,
                                                 s->data.narrows ? convolved(s) + s->rows * s->columns * s->groups : 0));
-  w->statistics = (double *)take(&at, sizeof(double) * 4 * s->outputs);
+  w->statistics = (double *)take(&at, sizeof(double) * 4 * most);
   w->channel = (REAL *)take(&at, sizeof(REAL) * 4 * s->outputs);
-  w->partial = (vec *)take(&at, sizeof(vec) * 2 * s->outputs);
+  w->partial = (vec *)take(&at, sizeof(vec) * 2 * most);
   if (s->convolves) {
     const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups;
     const ptrdiff_t forth = packed_outputs(&s->sums, out) * own, back = packed_outputs(&s->data, own) * out;

@@ -7,6 +7,7 @@
 
 #include "map_norm.h"
 #include "map_products.h"
+#include "map_transposed.h"
 
 /* y = scale * x + shift of each channel, plus `more`, and the activation; each of them or none. */
 static void finish(const struct shapes *s, const vec *x, const REAL *scale, const REAL *shift, const vec *more,
@@ -158,13 +159,6 @@ static void gradient_of_block(const struct shapes *s, const struct op_args *a, c
                       s->rows, s->columns);
 }
 
-static void add_bias_gradient(const struct shapes *s, const vec *gradient, const struct workspace *w, double *sums) {
-  for (ptrdiff_t c = 0; c < s->outputs; c++) w->partial[c] = (vec){0};
-  for (ptrdiff_t p = 0; p < s->rows * s->columns; p++)
-    for (ptrdiff_t c = 0; c < s->outputs; c++) w->partial[c] += gradient[p * s->outputs + c];
-  for (ptrdiff_t c = 0; c < s->outputs; c++) sums[c] += sum_of(w->partial[c]);
-}
-
 void backward(const struct op_args *a) {
   const struct shapes *s = a->constants;
   const ptrdiff_t blocks = CEIL_DIV(a->images, V);
@@ -184,7 +178,7 @@ void backward(const struct op_args *a) {
     const ptrdiff_t place = b % s->span;
     vec *gradient = w.gradient + place * convolved(s);
     gradient_of_block(s, a, &w, &saved, b, gradient);
-    if (trains && s->has_bias) add_bias_gradient(s, gradient, &w, bias);
+    if (trains && s->has_bias) add_channel_sums(gradient, s->rows * s->columns, s->outputs, &w, bias);
     if (place + 1 < s->span && b + 1 < blocks) continue;
     const ptrdiff_t from = (b - place) * entered(s);
     vec *gx = a->gx[0] ? (vec *)a->gx[0] + from : 0;

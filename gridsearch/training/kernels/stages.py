@@ -28,6 +28,24 @@ class Conv:
 
 
 @dataclass(frozen=True, slots=True)
+class Transposed:
+    """A transposed convolution: the gradient of a convolution's input, as a layer.
+
+    Attributes:
+        conv: the convolution, from the result to what comes in; `bias` says whether the result has one.
+        size: (height, width) of the result.
+    """
+
+    conv: Conv
+    size: Pair
+
+    @property
+    def shape(self) -> Shape:
+        """Of one image of the result."""
+        return (self.conv.channels, *self.size)
+
+
+@dataclass(frozen=True, slots=True)
 class BatchNorm:
     """Batch norm of maps or features.
 
@@ -317,6 +335,7 @@ class Dropout:
         drawn: numbers of torch's mask for an image.
         step: so many of an image lie beside each other in a batch's mask, before those of the next image.
         order: int32 [numbers]: of each number, in the order [pixels][channels], its place in the mask of its image.
+        alpha: what is dropped becomes the least that SELU gives, and all keeps its mean and variance.
     """
 
     rate: float
@@ -325,10 +344,12 @@ class Dropout:
     drawn: int
     step: int
     order: bytes
+    alpha: bool = False
 
 
 Stage = (
     Conv
+    | Transposed
     | BatchNorm
     | Relu
     | LeakyRelu
@@ -340,7 +361,6 @@ Stage = (
     | Arrange
     | Learned
     | ImageNorm
-        alpha: what is dropped becomes the least that SELU gives, and all keeps its mean and variance.
     | Softmax
     | Windows
     | Product
@@ -349,7 +369,6 @@ Stage = (
     | GlobalMean
     | Flatten
     | Linear
-    alpha: bool = False
     | Recurrent
     | Dropout
 )
@@ -368,7 +387,7 @@ def shape_after(stage: Stage, shape: Shape) -> Shape:
         case MaxPool() | AvgPool():
             pooled = zip(shape[1:], stage.kernel, stage.stride, stage.padding, strict=True)
             return (shape[0], *((side + 2 * p - k) // step + 1 for side, k, step, p in pooled))
-        case View() | Arrange() | Learned() | Windows() | Recurrent():
+        case View() | Arrange() | Learned() | Windows() | Recurrent() | Transposed():
             return stage.shape
         case Product():
             return (stage.columns, 1, stage.rows * stage.count)

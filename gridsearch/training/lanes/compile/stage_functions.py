@@ -22,6 +22,7 @@ from gridsearch.training.lanes.compile import stage_attention, stage_layers, sta
 from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.row_drops import row_drop
 from gridsearch.training.lanes.compile.stage_arithmetic import ARITHMETIC
+from gridsearch.training.lanes.compile.stage_convolutions import CONVOLUTIONS
 from gridsearch.training.lanes.compile.stage_norms import PARAMETRIC
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
@@ -63,25 +64,6 @@ def _elu(r: StageReader, input: torch.Tensor, alpha: float = 1.0, inplace: bool 
 
 def _adaptive(r: StageReader, input: torch.Tensor, output_size: Any) -> torch.Tensor:
     return stage_layers.adaptive_mean(r, input, output_size)
-
-
-def _convolution(kind: type[nn.Conv1d | nn.Conv2d]) -> Callable[..., torch.Tensor]:
-    def call(
-        r: StageReader,
-        input: torch.Tensor,
-        weight: torch.Tensor,
-        bias: Any = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> torch.Tensor:
-        outputs, own, *kernel = weight.shape
-        sizes = own * groups, outputs, tuple(kernel)
-        layer = kind(*sizes, stride, padding, dilation, groups, bias is not None, device="meta")  # type: ignore[arg-type]
-        return stage_layers.convolution(r, layer, input, (r.parameter(weight), r.parameter(bias)))
-
-    return call
 
 
 def _dropout(*, features: bool = False, alpha: bool = False) -> Callable[..., torch.Tensor]:
@@ -178,7 +160,7 @@ def _stochastic_depth(
 def _pad(
     r: StageReader, input: torch.Tensor, pad: Any, mode: str = "constant", value: Any = None
 ) -> torch.Tensor:
-    return stage_layers.pad(input, pad, mode, value)
+    return stage_windows.pad(r, input, pad, mode, value)
 
 
 def _unfold(r: StageReader, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -368,8 +350,7 @@ CALLS: dict[Any, Callable[..., Any]] = {
     row_drop: _row_drop,
     **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _log_softmax),
-    **dict.fromkeys((F.conv2d, torch.conv2d), _convolution(nn.Conv2d)),
-    **dict.fromkeys((F.conv1d, torch.conv1d), _convolution(nn.Conv1d)),
+    **CONVOLUTIONS,
     **PARAMETRIC,
 }
 """What takes in a function or a method."""

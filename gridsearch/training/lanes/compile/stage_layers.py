@@ -8,7 +8,6 @@ Shapes: C/H/W channels, height, width, F features, D channels of a token.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,18 +17,23 @@ from torch import nn
 from gridsearch.training.kernels.stages import (
     Activation,
     AvgPool,
-    Conv,
     Curve,
     MaxPool,
     shape_after,
 )
-from gridsearch.training.lanes.compile import stage_attention, stage_norms, stage_numbers, stage_windows
+from gridsearch.training.lanes.compile import (
+    stage_attention,
+    stage_convolutions,
+    stage_norms,
+    stage_numbers,
+    stage_windows,
+)
+from gridsearch.training.lanes.compile.stage_convolutions import is_of_rows, of_rows
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from gridsearch.training.kernels.stages import Pair
     from gridsearch.training.lanes.compile.stage_reader import StageReader
 
 _MAP, _PLANE = 3, 2  # dimensions of one image's maps, and of a map
@@ -72,31 +76,7 @@ def _names(place: str, m: Any, *names: str) -> tuple[str | None, ...]:
 
 
 def _conv(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
-    return convolution(r, m, x, _names(place, m, "weight", "bias"))
-
-
-def convolution(r: StageReader, m: Any, x: Any, params: Sequence[str | None]) -> torch.Tensor:
-    """Return the codes of a convolution of maps or rows, with parameters of these names."""
-    if isinstance(m, nn.Conv1d):
-        return _conv_maps(r, m, x.unsqueeze(-2), params).squeeze(-2)
-    return _conv_maps(r, m, x, params)
-
-
-def _conv_maps(r: StageReader, m: Any, x: torch.Tensor, params: Sequence[str | None]) -> torch.Tensor:
-    how = _convolution(m)
-    if m.padding_mode != "zeros" or _pads_one_side(m):
-        sides, mode = m._reversed_padding_repeated_twice, m.padding_mode
-        x = pad(x, sides, "constant" if mode == "zeros" else mode)
-        how = replace(how, padding=(0, 0))
-    first = r.one(x)
-    if first.dim() != _MAP:
-        raise NoPlan("a convolution of what is no map")
-    if tuple(first.shape[1:]) == (1, 1) and len(r.shape(r.whole(x)[0])) == 1:
-        if how.kernel != (1, 1) or how.groups != 1 or how.padding != (0, 0):
-            raise NoPlan("a convolution of one pixel with others")
-        codes = stage_numbers.dense(r, x.flatten(1), m.in_channels, m.out_channels, params)
-        return codes[..., None, None]
-    return r.of_maps(r.add(how, r.maps(x), params=tuple(params)))
+    return stage_convolutions.convolution(r, m, x, _names(place, m, "weight", "bias"))
 
 
 def _linear(r: StageReader, place: str, m: nn.Linear, x: Any) -> torch.Tensor:
@@ -136,8 +116,8 @@ def _max_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     if m.return_indices:
         raise NoPlan("pooling that gives indices")
     maps, flat = _maps_of(m, x)
-    kernel, stride, dilation = (_of_rows(m, s) for s in (m.kernel_size, _stride(m), m.dilation))
-    padding = _of_rows(m, m.padding, 0)
+    kernel, stride, dilation = (of_rows(m, s) for s in (m.kernel_size, _stride(m), m.dilation))
+    padding = of_rows(m, m.padding, 0)
     like = torch.empty(1, *maps.shape[1:], device="meta")
     sides = F.max_pool2d(like, kernel, stride, padding, dilation, m.ceil_mode).shape[2:]
     stage = MaxPool(kernel, stride, padding)
@@ -151,8 +131,8 @@ def _mean_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     del place
     maps, flat = _maps_of(m, x)
     kernel, stride, padding = (
-        *(_of_rows(m, s) for s in (m.kernel_size, _stride(m))),
-        _of_rows(m, m.padding, 0),
+        *(of_rows(m, s) for s in (m.kernel_size, _stride(m))),
+        of_rows(m, m.padding, 0),
     )
     override = getattr(m, "divisor_override", None)
 
@@ -173,20 +153,9 @@ def _stride(m: Any) -> Any:
 
 def _maps_of(m: Any, x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
     """Return what a layer takes as maps, of one row where it is for rows, and what makes rows of maps again."""
-    if not _is_of_rows(m):
+    if not is_of_rows(m):
         return x, lambda maps: maps
     return x.unsqueeze(-2), lambda maps: maps.squeeze(-2)
-
-
-def _is_of_rows(m: Any) -> bool:
-    return type(m).__name__.endswith("1d")
-
-
-def _of_rows(m: Any, sides: Any, down: int = 1) -> Pair:
-    """Return a layer's kernel, step or padding for maps; for one of rows `down`, for maps have one row, and its own."""
-    if not _is_of_rows(m):
-        return _pair(sides)
-    return down, int(sides if isinstance(sides, int) else sides[0])
 
 
 def _adaptive(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
@@ -221,17 +190,6 @@ def _adapted(x: torch.Tensor, size: Any) -> tuple[int, ...]:
     sides = tuple(x.shape[2:])
     wanted = (size,) * len(sides) if isinstance(size, int) else tuple(size or ())
     return tuple(side if want is None else want for want, side in zip(wanted, sides, strict=True))
-
-
-def pad(
-    x: torch.Tensor, sides: Sequence[int], mode: str = "constant", value: float | None = None
-) -> torch.Tensor:
-    """Return the codes of an activation with zeros, or with numbers of its own, around it."""
-    if mode != "constant":
-        return stage_windows.moved(x, lambda numbers: F.pad(numbers, list(sides), mode))
-    if value:
-        raise NoPlan("padding of other than zeros")
-    return F.pad(x, list(sides))
 
 
 def _moved(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
@@ -307,29 +265,6 @@ def _softmax(r: StageReader, place: str, m: nn.Softmax, x: Any) -> torch.Tensor:
 def _softmax_of_maps(r: StageReader, place: str, m: nn.Softmax2d, x: Any) -> torch.Tensor:
     del place, m
     return stage_attention.softmax(r, x, -_MAP)
-
-
-def _pair(sides: Any) -> Pair:
-    return (sides, sides) if isinstance(sides, int) else (int(sides[0]), int(sides[-1]))
-
-
-def _convolution(m: Any) -> Conv:
-    kernel, stride, dilation = (_of_rows(m, s) for s in (m.kernel_size, m.stride, m.dilation))
-    if m.padding == "same":
-        whole = [step * (side - 1) for step, side in zip(dilation, kernel, strict=True)]
-        padding = whole[0] // 2, whole[1] // 2
-    elif isinstance(m.padding, str):
-        padding = 0, 0
-    else:
-        padding = _of_rows(m, m.padding, 0)
-    bias = m.bias is not None
-    return Conv(m.in_channels, m.out_channels, kernel, stride, padding, dilation, m.groups, bias)
-
-
-def _pads_one_side(m: Any) -> bool:
-    """Whether a convolution pads one side by more than the other."""
-    sides = zip(_pair(m.kernel_size), _pair(m.dilation), strict=True)
-    return bool(m.padding == "same" and any(step * (side - 1) % 2 for side, step in sides))
 
 
 _MOVES = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels.stages import Pick, Windows, numbers
 from gridsearch.training.lanes.compile import stage_numbers
@@ -186,6 +187,21 @@ def moved(x: torch.Tensor, layer: Callable[[torch.Tensor], torch.Tensor]) -> tor
     index = layer(counted)[0].to(torch.int64)
     with_zero = torch.cat([torch.zeros_like(x.flatten(1)[:, :1]), x.flatten(1)], 1)
     return with_zero[:, index.flatten()].view(len(x), *index.shape)
+
+
+def pad(
+    r: StageReader, x: torch.Tensor, sides: Sequence[int], mode: str = "constant", value: float | None = None
+) -> torch.Tensor:
+    """Return the codes of an activation with a number, or with numbers of its own, around it."""
+    if mode != "constant":
+        return moved(x, lambda numbers: F.pad(numbers, list(sides), mode))
+    if not value:
+        return F.pad(x, list(sides))
+    padded = F.pad(x, list(sides), value=_NONE)
+    return torch.where(padded == _NONE, r.constant(torch.tensor([float(value)])), padded)
+
+
+_NONE = -1  # no code
 
 
 def deviation(

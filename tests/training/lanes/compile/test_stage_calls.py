@@ -302,6 +302,20 @@ class Begun(Net):
         return torch.cat([last[-1], cells[0], turned[-1], own[1], self.four(x, ones)[1][0]], 1)
 
 
+class Grown(Net):
+    """Maps made larger by transposed convolutions, as layers and as functions, and padded by a number."""
+
+    def more(self):
+        self.up, self.rows = nn.ConvTranspose2d(8, 6, 2, 2), nn.ConvTranspose1d(6, 4, 3, 2, 1, bias=False)
+        self.same, self.norm = nn.ConvTranspose2d(6, 8, 4, 2, 1, groups=2), nn.BatchNorm2d(6)
+
+    def body(self, x):
+        y = self.norm(self.up(x)).relu()
+        y = F.conv_transpose2d(y, self.same.weight, self.same.bias, 2, 1, groups=2)
+        y = F.pad(self.up(y, output_size=(33, 32)), (1, 0, 0, 1), value=0.5)
+        return torch.cat([y.mean((2, 3)), self.rows(y.flatten(2)[..., :9]).flatten(1)], 1)
+
+
 class Cells(Net):
     """Recurrent cells, step by step."""
 
@@ -342,6 +356,7 @@ _OWN = (
         ByFunction,
         Recurs,
         Begun,
+        Grown,
         Cells,
     ),
 )
