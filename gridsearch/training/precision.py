@@ -19,27 +19,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from gridsearch.errors import UsageError
+from gridsearch.records.dtypes import require_dtypes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _TF32 = 8  # the first compute capability whose units multiply TF32
-
-DTYPES = ("float32", "float64", "bfloat16", "tf32")
-
-
-def require_dtypes(names: Iterable[str], device: str) -> None:
-    """Refuse arithmetic that a device cannot do.
-
-    Args:
-        names: the recipe's words.
-        device: as torch writes it: "cpu", "cuda:0", "mps".
-
-    Raises:
-        UsageError: the first that it cannot.
-    """
-    for name in names:
-        Precision.of(name, torch.device(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +48,12 @@ class Precision:
         Raises:
             UsageError: the device cannot do it.
         """
-        if name not in DTYPES:
-            raise UsageError(f"dtype={name}: unknown", hint=f"use one of {', '.join(DTYPES)}")
-        if name == "tf32" and device.type != "cuda":
-            raise UsageError(f"dtype=tf32: not on {device.type}", hint="use float32, or a CUDA device")
+        require_dtypes((name,), device.type)
         if name == "tf32" and torch.cuda.is_available():
             major, minor = torch.cuda.get_device_capability(device)
             if major < _TF32:
                 what = f"{torch.cuda.get_device_name(device)}, compute {major}.{minor}"
                 raise UsageError(f"dtype=tf32: not on {what}", hint="use float32; TF32 came with compute 8.0")
-        if name == "float64" and device.type == "mps":
-            raise UsageError("dtype=float64: not on mps", hint="use float32, or --device cpu")
         return cls(name, device.type, torch.float64 if name == "float64" else torch.float32)
 
     @property

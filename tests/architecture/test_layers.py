@@ -160,8 +160,9 @@ def touches_names(call: ast.Call) -> bool:
 
 
 def test_the_choices_of_the_spec_are_those_that_training_knows():
+    from gridsearch.records.dtypes import DTYPES
     from gridsearch.spec import AXES
-    from gridsearch.training import augment, lane_optimizer, precision, schedules
+    from gridsearch.training import augment, lane_optimizer, schedules
 
     def choices(name: str) -> set:
         return set(AXES[name].choices)
@@ -169,7 +170,7 @@ def test_the_choices_of_the_spec_are_those_that_training_knows():
     assert choices("optimizer") == set(lane_optimizer.OPTIMIZERS)
     assert choices("schedule") == set(schedules.SCHEDULES)
     assert choices("augment") == set(augment.AUGMENTATIONS)
-    assert choices("dtype") == set(precision.DTYPES)
+    assert choices("dtype") == set(DTYPES)
 
 
 def test_no_two_modules_share_a_name():

@@ -291,3 +291,11 @@ def test_where_the_messages_have_no_room_either_the_exit_code_remains():
     words = [sys.executable, "-m", "gridsearch", "models", "list"]
     with open("/dev/full", "w") as full:  # noqa: PTH123
         assert subprocess.run(words, stdout=full, stderr=full, check=False, timeout=120).returncode == 4
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_arithmetic_that_the_device_lacks_is_refused_before_anything_is_written(command, cli, tmp_path):
+    words = ("--dataset", "digits", "--model", "mlp", "--grid", "lr=.1", "dtype=float32,tf32")
+    result = cli(command, *words, "--device", "cpu", "--home", str(tmp_path / "runs"))
+    assert (result.code, result.error) == (2, "dtype=tf32: not on cpu")
+    assert not (tmp_path / "runs" / "gridsearch.db").exists()

@@ -16,10 +16,11 @@ from torch import nn
 
 import gridsearch.training
 from gridsearch.errors import DeviceError, UsageError
+from gridsearch.records.dtypes import DTYPES
 from gridsearch.training import device_choice, devices, outputs, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.model_setup import has_batch_norm, has_dropout, set_dropout
-from gridsearch.training.precision import DTYPES, Precision
+from gridsearch.training.precision import Precision
 from gridsearch.training.probe import PeakMemory, ProbeResult, probe
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gridsearch.service.plan.methods import trainer_of
 from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored, require_prunable
 from gridsearch.service.prepare.prepared import Given
-from gridsearch.service.run.workers import devices_for, worker_setups
+from gridsearch.service.run.workers import arithmetic_cautions, devices_for, worker_setups
 from gridsearch.spec.study_options import ORDERS
 from gridsearch.store import open_store, store_exists
 
@@ -206,6 +206,7 @@ def _plan(
     began: float,
 ) -> Plan:
     require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
+    cautions = arithmetic_cautions(prepared, options, devices)
     ledger, studies = _ledger(options, prepared)
     joined = join(prepared, ledger, studies)
     prepared = joined.prepared
@@ -242,7 +243,7 @@ def _plan(
         workers=workers,
         kind=prepared.kind,
         data=prepared.described,
-        warnings=prepared.warnings,
+        warnings=(*prepared.warnings, *cautions),
         order=prepared.order,
         first=tuple(_begins_with(program) for program in simulated.programs[:_FIRST]),
         sampled_from=prepared.sampled_from,

@@ -24,7 +24,13 @@ from gridsearch.service.run.patience import patiently
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
-from gridsearch.service.run.workers import devices_for, environment, hardware, may_lack_devices
+from gridsearch.service.run.workers import (
+    arithmetic_cautions,
+    devices_for,
+    environment,
+    hardware,
+    may_lack_devices,
+)
 from gridsearch.store import RunnerIdentity, StudyDraft, store_exists
 
 if TYPE_CHECKING:
@@ -118,8 +124,9 @@ def run(
         require_prunable(spec.image_metric, options.prune)
         devices = devices_for(options, spec.kind) if may_lack_devices(options) else ()
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
-        store = store or _open(stack, options, watcher)
         devices = devices or _devices(options, spec.kind)
+        _caution(prepared, options, devices, watcher)
+        store = store or _open(stack, options, watcher)
         return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
 
 
@@ -161,6 +168,7 @@ def resume(
         )
         require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
         devices = _devices(options, prepared.kind)
+        _caution(prepared, options, devices, watcher)
         store = store or _open(stack, options, watcher)
         return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
 
@@ -173,6 +181,12 @@ def _devices(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
     if options.report and kind.packs and backend_is_usable():
         preload_report()
     return devices_for(options, kind)
+
+
+def _caution(prepared: Prepared, options: RunOptions, devices: Sequence[str], watcher: Observer) -> None:
+    """Refuse arithmetic that the devices cannot do, and say which is slow, before anything is written."""
+    for caution in arithmetic_cautions(prepared, options, devices):
+        watcher.warn(caution)
 
 
 def _notified(notifier: Notifier, outcome: RunOutcome) -> RunOutcome:

@@ -21,7 +21,7 @@ from gridsearch.service.run.interruption import listening
 from gridsearch.service.run.progress import Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
-from gridsearch.service.run.workers import devices_for
+from gridsearch.service.run.workers import arithmetic_cautions, devices_for
 from gridsearch.store import RunnerIdentity
 
 if TYPE_CHECKING:
@@ -303,11 +303,8 @@ class StoreWorker:
             UsageError: it cannot do the arithmetic that they want.
         """
         devices = devices_for(self.options, prepared.kind)
-        if prepared.kind.packs:
-            from gridsearch.training.precision import require_dtypes
-
-            dtypes = {str(draft.settings.get("dtype")) for draft in prepared.drafts}
-            require_dtypes(sorted(dtypes), devices[0])
+        for caution in arithmetic_cautions(prepared, self.options, devices):
+            self.observer.warn(caution)
         return devices
 
     def _open_ids(self, study: OpenStudy, prepared: Prepared) -> list[int]:

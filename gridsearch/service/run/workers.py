@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DeviceError, UsageError
 from gridsearch.records import WorkerSetup
+from gridsearch.records.dtypes import require_dtypes, slow_dtypes
 from gridsearch.records.study_kinds import IMAGES
 from gridsearch.service.prepare.options import ALLOCATIONS
 
@@ -53,6 +54,20 @@ def devices_for(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
 
         return devices_of_cluster(device)
     return resolve_devices(device) if kind.packs else ("cpu",)
+
+
+def arithmetic_cautions(prepared: Prepared, options: RunOptions, devices: Sequence[str]) -> tuple[str, ...]:
+    """Return what to know of the arithmetic that trials ask for, where they train.
+
+    Raises:
+        UsageError: the devices cannot do it.
+    """
+    if not prepared.kind.packs:
+        return ()
+    dtypes = sorted({str(draft.settings.get("dtype")) for draft in prepared.drafts})
+    require_dtypes(dtypes, devices[0])
+    slow = slow_dtypes(dtypes, devices[0]) if options.executor not in ("ray", "slurm") else ""
+    return (slow,) if slow else ()
 
 
 def may_lack_devices(options: RunOptions) -> bool:
