@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.runtime import program_choice
+from gridsearch.training.lanes.runtime import plan_choice, program_choice
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program_choice import build_program, min_lanes
 from gridsearch.training.precision import Precision
@@ -97,6 +97,7 @@ def wide():
 def test_a_lone_lane_without_kernels_or_with_state_trains_as_its_model_is(
     make, reason, make_settings, make_images, monkeypatch
 ):
+    monkeypatch.setattr(plan_choice, "module_is_faster", lambda *_, **__: True)  # which a clock would say
     with pytest.raises(NotPackable, match=reason):
         lone_program(make(), make_settings, make_images)
     monkeypatch.setattr(program_choice, "PackProgram", None)  # it is not looked for again
