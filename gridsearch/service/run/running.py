@@ -283,7 +283,7 @@ def _execute(
     prepared, added = _join(store, prepared, options, watcher)
     store.drop_leftovers(prepared.name)
     share = Share(added.study_id, added.ids)
-    with interruption.listening() as interrupted:
+    with interruption.listening(watcher.say) as interrupted:
         ending = train_waiting(
             store, prepared, options, devices, share, watcher, timing, interrupted=interrupted
         )

@@ -99,7 +99,10 @@ def work(
         GridsearchError: the store cannot be used, or was away for too long; a study is not there.
     """
     watcher = observer or Silent()
-    with open_for_runner(options, watcher, create=not until_empty) as store, listening() as interrupted:
+    with (
+        open_for_runner(options, watcher, create=not until_empty) as store,
+        listening(watcher.say) as interrupted,
+    ):
         return StoreWorker(
             store=store,
             options=options,

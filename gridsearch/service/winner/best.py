@@ -168,7 +168,7 @@ def _test(
             place = stack.enter_context(files.private_folder(work))
         # one who shares the folder with a holder that was not waited for keeps to itself
         lanes = _lanes_of(store.home, data.name, winner) if hold.alone else place / "lanes"
-        interrupted = stack.enter_context(interruption.listening())
+        interrupted = stack.enter_context(interruption.listening(watcher.say))
         watcher.say(ranked_by(data, winner))
         for note in winner.notes:
             watcher.warn(note)
