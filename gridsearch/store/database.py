@@ -119,9 +119,9 @@ class Dialect(ABC):
     def is_locked(self, error: BaseException | None) -> bool:
         """Return whether an error at the beginning says that somebody else holds a lock."""
 
-    def is_crowded(self, error: BaseException | None) -> bool:  # noqa: ARG002 - for dialects that know such an error
-        """Return whether an error at connecting says that the database will soon take one more connection."""
-        return False
+    def refuses_for_now(self, error: BaseException | None) -> str | None:  # noqa: ARG002 - for servers
+        """Return what is the matter where an error at connecting says that the database may soon take a connection."""
+        return None
 
     @abstractmethod
     def refusal(self, number: int) -> Exception:
@@ -242,10 +242,11 @@ class Database:
                     continue
                 if self.dialect.is_locked(cause) and waiting.goes_on("is locked by another process"):
                     continue
-                if not self.dialect.is_crowded(cause) or time.monotonic() - began + pause > self.busy:
+                why = self.dialect.refuses_for_now(cause)
+                if why is None or time.monotonic() - began + pause > self.busy:
                     raise
                 if time.monotonic() - began > SILENT_SECONDS:
-                    waiting.goes_on("takes no more connections just now")
+                    waiting.goes_on(why)
                 time.sleep(pause)
             else:
                 return connection

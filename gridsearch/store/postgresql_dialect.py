@@ -108,12 +108,16 @@ class PostgresqlDialect(Dialect):
         """Return whether another transaction holds the lock."""
         return getattr(error, "sqlstate", None) == _LOCK_TIMEOUT
 
-    def is_crowded(self, error: BaseException | None) -> bool:
-        """Return whether the server has no connection left, or is starting."""
+    def refuses_for_now(self, error: BaseException | None) -> str | None:
+        """Return what is the matter where the server has no connection left, is starting, or may be restarted."""
+        if not isinstance(error, psycopg.Error):
+            return None
         text = str(error)
-        return getattr(error, "sqlstate", None) in ("53300", "57P03") or any(
-            each in text for each in _CROWDED
-        )
+        if error.sqlstate == "53300" or any(each in text for each in _CROWDED):
+            return "takes no more connections just now"
+        if error.sqlstate == "57P03" or any(each in text for each in _RESTARTED):
+            return f"does not answer: {_line(error)}"
+        return None
 
     def explain(self, error: Exception, *, busy: float) -> GridsearchError | None:
         """Return what an error of PostgreSQL or of a PgBouncer means for the user, None for a mistake of ours."""
@@ -245,14 +249,24 @@ _BY_CODE: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = 
 _LOCK_TIMEOUT = "55P03"
 
 _CROWDED = (
-    *(
-        "too many clients",
-        "too many connections",
-        "remaining connection slots",
-        "no more connections allowed",
-    ),
-    *("the database system is starting up", "the database system is in recovery mode"),
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "no more connections allowed",
 )
+_RESTARTED = (
+    "the database system is starting up",
+    "the database system is in recovery mode",
+    "the database system is shutting down",
+    "the database system is not yet accepting connections",
+    "failed: Connection refused",
+    "failed: Connection reset by peer",
+    "failed: server closed the connection unexpectedly",  # also what stands before a server whose container restarts
+    "failed: No such file or directory",  # its socket
+    "server login has been failing",  # a PgBouncer before it
+)
+"""What a server that is restarted says, or the system in its place, one after another for some seconds."""
+
 _AT_CONNECTING: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = (
     (_CROWDED, StoreUnreachable, "has no connection left", _CONNECTIONS),
     (("the database system is", "is not currently accepting", "server login"), StoreUnreachable, "does not answer",

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import psycopg
@@ -49,6 +50,7 @@ def refused(url, home, kind, match, *, create=False):
 
 def test_what_cannot_be_connected_to_is_told_in_one_line_with_its_place(postgresql, home, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.1)
     gone = free_port()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr("gridsearch.store.postgresql_dialect._CONNECT_SECONDS", "1")
@@ -373,6 +375,53 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_loses_nothing(own_ser
             impatient.store.tend()
         assert caught.value.exit_code == 75
         impatient.store.close()
+
+
+@pytest.mark.parametrize("through", ["socket", "network"])
+def test_a_server_that_is_restarted_is_waited_for_by_whoever_needs_it(
+    own_server, home, make, monkeypatch, caplog, through
+):
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    monkeypatch.setattr(database_module, "SILENT_SECONDS", 0.1)
+    own_server.execute("CREATE DATABASE runs")
+    url = own_server.url("runs") if through == "socket" else own_server.tcp_url("runs")
+
+    def restarted(use):
+        own_server.stop()
+        caplog.clear()
+        with ThreadPoolExecutor(1) as thread:
+            found = thread.submit(use)
+            while not caplog.messages:
+                assert not found.done()
+            own_server.start(synchronous_commit="on")
+        (line,) = caplog.messages
+        assert "does not answer: connection" in line
+        assert "; waiting for up to 60 s" in line
+        return found.result()
+
+    with restarted(lambda: open_store(url, home=home, create=True)) as store:
+        assert restarted(lambda: store.add(make.study(), make.drafts({"lr": [0.1]}))).new == 1
+        assert len(restarted(lambda: store.study_data("digits")).trials) == 1
+
+
+def test_who_takes_connections_and_ends_them_may_be_a_server_that_starts(home, monkeypatch):
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.1)
+    tried = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def end_all_connections():
+            with contextlib.suppress(OSError):
+                while True:
+                    tried.append(proxy.accept()[0].close())
+
+        ends = threading.Thread(target=end_all_connections)
+        ends.start()
+        url = f"postgresql://me@127.0.0.1:{proxy.getsockname()[1]}/a?sslmode=disable"
+        error = refused(url, home, StoreUnreachable, "does not answer: ")
+        proxy.shutdown(socket.SHUT_RDWR)
+        ends.join(timeout=60)
+    assert error.exit_code == 75
+    assert len(tried) > 1
 
 
 def test_a_run_keeps_one_connection_and_says_whose_it_is(postgresql, new_database, home, make):
