@@ -2,12 +2,14 @@
 
 Stands between `best`, which says what to train, and the executors.  The lanes are no trials of the study: they
 are not in the store, so that neither ranking nor numbers change.  Like trials of a settled pack they go on from their
-checkpoints: after an interruption, in the next `best`, and here when their worker died.
+checkpoints: after an interruption, in the next `best`, and here when their worker died.  If the kernel ended it for
+lack of memory, they go on in packs of half as many, one after the other.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +104,9 @@ class Refit:
     _log: list[str] = field(default_factory=list)
     _lanes: dict[int, Lane[ImageSettings]] = field(default_factory=dict)
     _resumed: dict[int, int] = field(default_factory=dict)
+    _states: dict[int, TrialState] = field(default_factory=dict)
+    _at_once: int = field(init=False)
+    _together: Sequence[int] = ()
     _busy: bool = False
     _again: bool = False
     _died: int = 0
@@ -111,7 +116,8 @@ class Refit:
     _progress: Progress = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start the progress at zero."""
+        """Start the progress at zero, with all lanes in one pack."""
+        self._at_once = len(self.seeds)
         self._progress = Progress(
             metric="train_accuracy",
             counts=dict.fromkeys(TrialState, 0),
@@ -140,13 +146,9 @@ class Refit:
         """
         self._executor = start(self._take, self._over)
         try:
-            pack = self._pack()
-            self.observer.started(self._progress)
-            self._do(pack)
-            while self._again:  # their worker died
-                self._do(self._pack())
+            self._train()
             self.observer.ended(self._progress)
-            done = [lane for seed, lane in self._lanes.items() if seed in self._finished]
+            done = [self._lanes[seed] for seed in self.seeds if seed in self._finished]
             if not done:
                 raise NothingTrained(
                     f"the winner could not be trained again: {'; '.join(self._failed.values())}",
@@ -165,17 +167,37 @@ class Refit:
         lost = tuple(f"Seed {seed} gave no network: {why}." for seed, why in sorted(self._failed.items()))
         return self._exported, tuple(lane.trial.seed for lane in done), lost
 
-    def _pack(self) -> Pack[ImageSettings]:
-        """Return all lanes, which begin or go on from where the last attempt at them stood."""
+    def _train(self) -> None:
+        """Train all lanes, pack after pack; those of a worker that died again."""
+        left = list(self.seeds)
+        pack = self._pack(left)
+        self.observer.started(self._progress)
+        while True:
+            self._do(pack)
+            if not self._again:
+                left = left[len(pack.lanes) :]
+            if not left:
+                break
+            pack = self._pack(left[: self._at_once])
+
+    def _pack(self, seeds: Sequence[int]) -> Pack[ImageSettings]:
+        """Return lanes, which begin or go on from where the last attempt at them stood."""
         self._again = False
-        self._finished.clear()
-        self._failed.clear()
-        self._lanes = {seed: self._lane(seed) for seed in self.seeds}
-        progress = self._progress
-        progress.counts = dict.fromkeys(TrialState, 0) | {TrialState.RUNNING: len(self.seeds)}
-        progress.done_units, progress.total_units = 0.0, float(len(self.seeds) * self.settings.epochs)
-        progress.running = {seed: Running(lane.trial, "") for seed, lane in self._lanes.items()}
-        return Pack("best", tuple(self._lanes.values()))
+        self._together = seeds
+        for seed in seeds:
+            for known in (self._finished, self._failed, self._states):
+                known.pop(seed, None)
+            self._lanes[seed] = self._lane(seed)
+        lanes = tuple(self._lanes[seed] for seed in seeds)
+        progress, epochs = self._progress, self.settings.epochs
+        ended = Counter(self._states.values())
+        progress.counts = {state: ended[state] for state in TrialState}
+        progress.counts[TrialState.RUNNING] = len(seeds)
+        progress.counts[TrialState.WAITING] = len(self.seeds) - len(seeds) - ended.total()
+        progress.done_units = float(ended.total() * epochs)
+        progress.total_units = float(len(self.seeds) * epochs)
+        progress.running = {lane.trial.seed: Running(lane.trial, "") for lane in lanes}
+        return Pack("best", lanes)
 
     def _lane(self, seed: int) -> Lane[ImageSettings]:
         scratch, attempt = self.scratch(seed)
@@ -224,9 +246,14 @@ class Refit:
         return not self._resumable or time.monotonic() - self._left > SIGNAL_SECONDS
 
     def _kept(self) -> int:
-        """Return the epoch from which the lane that is furthest behind goes on next time."""
-        there = [checkpoints_in(Path(lane.scratch)) for lane in self._lanes.values()]
-        return min((found[0].epoch if found else 0 for found in there), default=0)
+        """Return the epoch from which the lane of this pack that is furthest behind goes on next time.
+
+        Where one of them begins again, that of the packs before counts.
+        """
+        saved = {seed: checkpoints_in(Path(lane.scratch)) for seed, lane in self._lanes.items()}
+        epochs = {seed: found[0].epoch if found else 0 for seed, found in saved.items()}
+        here = min((epochs[seed] for seed in self._together), default=0)
+        return here or min((epochs[seed] for seed in epochs if seed not in self._together), default=0)
 
     def _take(self, event: Event) -> None:
         if not isinstance(event, TrialResumed):
@@ -260,6 +287,12 @@ class Refit:
         Raises:
             TrainingFailed: that was tried often enough, or it had trained and was to export.
         """
+        if isinstance(event, WorkerDied) and event.memory and event.pack and len(self._together) > 1:
+            self._at_once = len(self._together) // 2
+            self.observer.warn(f"worker {event.worker} died ({event.message})")
+            self.observer.say(f"the winner is trained again with {plural(self._at_once, 'seed')} at a time")
+            self._again, self._busy = True, False
+            return
         self._died += isinstance(event, WorkerDied)
         if event.pack is None or self._died > self.retries:
             times = f" {self._died} times" if self._died > 1 else ""
@@ -287,7 +320,7 @@ class Refit:
         """Say from where lanes go on, once all have told it."""
         if epochs := {epoch for epoch in self._resumed.values() if epoch}:
             where = where_text(min(epochs), self.settings)
-            seeds = f" with {plural(len(self.seeds), 'seed')}" if len(self.seeds) > 1 else ""
+            seeds = f" with {plural(len(self._together), 'seed')}" if len(self.seeds) > 1 else ""
             self.observer.say(f"the winner's training{seeds} continues from {where}")
         self._resumed.clear()
 
@@ -307,6 +340,7 @@ class Refit:
                     )
         running = self._progress.running.pop(event.trial)
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
+        self._states[event.trial] = state
         if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:
             self._finished[event.trial] = event
         else:

@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from gridsearch.errors import StoreUnreachable, TrainingFailed
-from gridsearch.records import EpochEnded, PackEnded, WorkerDied
+from gridsearch.executors.inline import InlineExecutor
+from gridsearch.records import EpochEnded, Pack, PackEnded, WorkerDied
 from gridsearch.service.prepare.options import Places, RunOptions
 from gridsearch.service.run import patience
 from gridsearch.service.run.progress import Silent
@@ -164,6 +165,63 @@ def test_when_its_worker_dies_too_often_the_next_call_goes_on(refit, unbroken, m
     watcher = Watcher()
     assert contents(refit(watcher)) == unbroken
     assert f"the winner's training with 2 seeds continues from epoch 4 of {EPOCHS}" in watcher.said
+
+
+def killed_for_memory(monkeypatch, at_epoch, *, most):
+    """Let packs of more lanes end at an epoch, as the kernel ends a worker where memory is short; return the packs."""
+    take, submit, packs = Refit._take, InlineExecutor.submit, []
+
+    def submitting(self, task):
+        if isinstance(task, Pack):
+            packs.append([lane.trial.seed for lane in task.lanes])
+        submit(self, task)
+
+    def dying(self, event):
+        if len(packs[-1]) > most and isinstance(event, EpochEnded) and event.epoch == at_epoch:
+            self._executor._leaving = True
+        if self._executor._leaving and isinstance(event, PackEnded) and not self.interruption:
+            self._executor._leaving = False
+            event = WorkerDied(worker="w0", pack="best", message="killed by signal 9", memory=True)
+        take(self, event)
+
+    monkeypatch.setattr(InlineExecutor, "submit", submitting)
+    monkeypatch.setattr(Refit, "_take", dying)
+    return packs
+
+
+def test_a_worker_that_memory_ends_is_followed_by_packs_of_half_as_many_seeds_that_go_on(
+    refit, unbroken, home, monkeypatch
+):
+    packs = killed_for_memory(monkeypatch, 2, most=1)
+    watcher = Watcher()
+    found = refit(watcher, retries=0)
+    assert packs == [[0, 1], [0], [1]]
+    assert contents(found) == unbroken
+    assert "the winner is trained again with 1 seed at a time" in watcher.said
+    assert watcher.said.count(f"the winner's training with 1 seed continues from epoch 2 of {EPOCHS}") == 2
+    assert not (home / "digits" / ".best").exists()
+
+
+def test_one_interrupted_after_a_pack_of_half_the_seeds_continues_and_keeps_what_was_trained(
+    refit, unbroken, home, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        packs = killed_for_memory(patch, 1, most=1)
+        watcher = Watcher()
+        updated = watcher.updated
+
+        def interrupt(progress):
+            updated(progress)
+            if 1 in progress.running and len(packs) == 3 and progress.running[1].epoch >= 3:
+                signal.raise_signal(signal.SIGTERM)
+                watcher.updated = updated
+
+        watcher.updated = interrupt
+        left = refit(watcher)
+    assert (left.signum, left.test, left.kept) == (signal.SIGTERM, None, 3)
+    saved = {path.parents[1].name for path in (home / "digits" / ".best").rglob("checkpoint-*")}
+    assert saved == {"0", "1"}
+    assert contents(refit()) == unbroken
 
 
 def test_a_store_that_is_lost_right_after_the_record_of_the_test_has_one_reading(refit, monkeypatch):
