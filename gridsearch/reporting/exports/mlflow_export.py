@@ -204,8 +204,8 @@ class _Experiment:
             self._client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH])
         self._client.log_batch(run_id, tags=tags)
         self._keep(run_id, run.files)
-        self._client.set_tag(run_id, _DIGEST, run.digest)
         self._client.set_terminated(run_id, "FAILED" if run.tags["state"] == "failed" else "FINISHED")
+        self._client.set_tag(run_id, _DIGEST, run.digest)
 
     def _keep(self, run_id: str, files: Mapping[str, bytes]) -> None:
         if not files:

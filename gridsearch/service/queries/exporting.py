@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -91,7 +92,7 @@ def export(
         if output is None:
             return Exported(study=data.name, to=to, text=text, notes=notes)
         try:
-            Path(output).write_text(text, encoding="utf-8", errors="replace")
+            _write(Path(output), text.encode("utf-8", "replace"))
         except OSError as error:
             raise unwritable(output, error, hint="name a file that you may write with --output") from None
         return Exported(study=data.name, to=to, where=output, notes=notes)
@@ -107,6 +108,17 @@ def _text(to: str, data: StudyData, ranked: Callable[[], Ranking]) -> str:
     if to == "json":
         return reporting.export_json(data, ranking=ranked())
     return (reporting.latex_table if to == "latex" else reporting.markdown_table)(data, ranked())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a table: whole or not at all, unless it goes through a link, into a pipe or to a terminal."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+        return
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    with files.draft_of(path) as draft:
+        draft.write_bytes(content)
+        files.put_in_place(draft, path, mode=mode)
 
 
 def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, int, int]:

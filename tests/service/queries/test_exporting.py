@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import gridsearch as gs
+from gridsearch import faults
 from gridsearch.cli import main
 
 pytestmark = pytest.mark.end_to_end
@@ -184,6 +187,62 @@ def test_tables_go_to_standard_output_or_a_file_and_format_works_as_before(home,
     assert main(["export", "--study", "nets", "--to", "markdown", "--output", str(tmp_path / "t.md")]) == 0
     assert (tmp_path / "t.md").read_text().startswith("| rank | lr | n | validation accuracy |")
     assert gs.load("nets", home=home).export("latex").startswith("% needs")
+
+
+def test_a_table_that_cannot_be_written_leaves_the_file_that_was_there(home, tmp_path):
+    words = ["export", "--study", "nets", "--output", str(tmp_path / "trials.csv")]
+    assert main(words) == 0
+    (tmp_path / "trials.csv").chmod(0o640)
+    before = (tmp_path / "trials.csv").read_bytes()
+    for point in ("sync", "rename"):
+        faults.plan(f"{point}:ENOSPC:1")
+        try:
+            assert main([*words, "--to", "markdown"]) == 4
+        finally:
+            faults.plan("")
+        assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+        assert (tmp_path / "trials.csv").read_bytes() == before
+    assert main([*words, "--to", "markdown"]) == 0
+    assert (tmp_path / "trials.csv").read_text().startswith("|")
+    assert (tmp_path / "trials.csv").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_table_goes_through_a_link_and_into_a_pipe(home, tmp_path):
+    words = ["export", "--study", "nets", "--to", "markdown", "--output"]
+    (tmp_path / "link.md").symlink_to(tmp_path / "table.md")
+    assert main([*words, str(tmp_path / "link.md")]) == 0
+    assert (tmp_path / "link.md").is_symlink()
+    table = (tmp_path / "table.md").read_text()
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as thread:
+        read = thread.submit((tmp_path / "pipe").read_text)
+        assert main([*words, str(tmp_path / "pipe")]) == 0
+        assert read.result() == table
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", ["set_terminated", "set_tag"])
+def test_a_run_of_mlflow_whose_writing_breaks_off_at_its_end_is_ended_by_the_next_export(
+    home, offline, tmp_path, monkeypatch, call
+):
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    words = ["export", "--study", "plain", "--to", "mlflow", "--output", f"sqlite:///{tmp_path / 'm.db'}"]
+    made = getattr(MlflowClient, call)
+
+    def killed(*args, **kwargs):
+        made(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, killed)
+        assert main(words) == 130
+    assert main(words) == 0
+    client = MlflowClient(tracking_uri=words[-1])
+    runs = client.search_runs([client.get_experiment_by_name("plain").experiment_id])
+    assert len({run.data.tags["gridsearch.key"] for run in runs}) == len(runs) == 4
+    assert {run.info.status for run in runs} == {"FINISHED", "FAILED"}
 
 
 @pytest.mark.parametrize(
