@@ -122,10 +122,11 @@ def _transposed(rank: int) -> Callable[..., torch.Tensor]:
         dilation: Any = 1,
     ) -> torch.Tensor:
         params = r.parameter(weight), r.parameter(bias)
-        pairs = (_pair_of(each, rank, down) for each, down in ((stride, 1), (padding, 0), (dilation, 1)))
+        given = (stride, 1), (padding, 0), (dilation, 1)
+        steps, pads, holes = (_pair_of(each, rank, otherwise) for each, otherwise in given)
         inputs, own, *kernel = weight.shape
         height, width = (1, *kernel) if rank < _PLANE else kernel
-        conv = Conv(own * groups, inputs, (height, width), *pairs, groups, bias is not None)
+        conv = Conv(own * groups, inputs, (height, width), steps, pads, holes, groups, bias is not None)
         maps = input.unsqueeze(-2) if rank < _PLANE else input
         found = _transposed_maps(r, conv, maps, _pair_of(output_padding, rank, 0), params)
         return found.squeeze(-2) if rank < _PLANE else found

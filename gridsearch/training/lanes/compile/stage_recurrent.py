@@ -97,7 +97,8 @@ def _layers(
     if m.proj_size:
         raise NoPlan("a recurrent layer with projections")
     begin = _beginnings(r, m, states)
-    last, cells = [], []
+    last: list[torch.Tensor] = []
+    cells: list[torch.Tensor] = []
     for layer in range(m.num_layers):
         if layer and m.dropout:  # which torch draws for steps first
             first = stage_numbers.dropout(r, first, m.dropout, (1, 0, 2), from_recipe=False)
