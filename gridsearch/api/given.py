@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridsearch import plugins
-from gridsearch.api.session_state import held_by, replaced_for
 from gridsearch.errors import UsageError
 from gridsearch.executors.shipping import pickled
 from gridsearch.plugins import ImageData
+from gridsearch.plugins.session_state import held_by, replaced_for
 from gridsearch.records import CODE_KEYS
 
 if TYPE_CHECKING:
@@ -207,6 +207,11 @@ def as_dataset(given: Any) -> Any:
         return Given(_read(given, kind), kind)
     if isinstance(given, ImageData | Mapping):
         return Given(given, "images")
+    if isinstance(given, list | tuple) and given and all(isinstance(each, str) for each in given):
+        raise UsageError(
+            f"dataset takes one value, not a {kind}",
+            hint="a study has one dataset: call run for each of them",
+        )
     if _is_a(given, "torch", "Tensor") or isinstance(given, np.ndarray | list | tuple):
         raise UsageError(
             f"dataset: a {kind} was given",

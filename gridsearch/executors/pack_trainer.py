@@ -306,9 +306,10 @@ class PackTrainer:
                     settings, data=self._material.data, build=self._material.build, device=self._device
                 )
         except RAISED as error:
-            raise PluginError(
-                f"model {settings.model!r} cannot run: it raises {one_line(error)[:300]}"
-            ) from error
+            line = one_line(error)[:300]
+            what = line.removeprefix("ModelRefused: ")
+            found = f"cannot train: {what}" if what != line else f"cannot run: it raises {line}"
+            raise PluginError(f"model {settings.model!r} {found}") from error
 
     @contextlib.contextmanager
     def _at_work(self, log: LogStream, settings: ImageSettings) -> Iterator[None]:

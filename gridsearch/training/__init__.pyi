@@ -14,7 +14,7 @@ from .kernels import (
 )
 from .lanes.compile.method import method_of as method_of, try_out as try_out
 from .loop import train_pack as train_pack
-from .model_setup import has_dropout as has_dropout
+from .model_setup import check_model as check_model, has_dropout as has_dropout
 from .own_code import check_augment as check_augment
 from .own_optimizer import check_optimizer as check_optimizer
 from .probe import ProbeResult as ProbeResult

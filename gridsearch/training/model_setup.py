@@ -113,9 +113,42 @@ def build_network(
         network = _make(settings, seed, data, build, precision)  # one that was never called
         if gives_object:
             give_logits_alone(network)
-    if not any(p.requires_grad for p in network.parameters()):
-        raise ModelRefused(f"{settings.model} has no parameters to train")
+    _refuse_frozen(network, settings.model)
     return network
+
+
+def check_model(model: object, shape: tuple[int, int, int], classes: int) -> None:
+    """Call a model on two images in both modes, on the CPU and in single precision.
+
+    Args:
+        model: new; it is used up.
+        shape: (C, H, W) that it gets.
+        classes: of the dataset.
+
+    Raises:
+        ModelRefused: it is no module, does not give logits [2, classes], or has nothing to train.
+        Exception: whatever the user's code raises.
+    """
+    with seeds.isolated(torch.device("cpu")), torch.no_grad():
+        network = _module(model, "its code")
+        x_BCHW = torch.rand(2, *shape)
+        for training in (False, True):
+            network.train(training)
+            found: Any = network(x_BCHW)
+            if not gives_object_with_logits(found):
+                check_logits(found, len(x_BCHW), classes, training=training)
+    _refuse_frozen(network, "it")
+
+
+def _module(model: object, name: str) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise ModelRefused(f"{name} gives a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _refuse_frozen(network: nn.Module, name: str) -> None:
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ModelRefused(f"{name} has no parameters to train")
 
 
 def _make(
@@ -128,9 +161,7 @@ def _make(
     weights = seeds.stream(seed, seeds.WEIGHTS)
     seeds.reseed(torch.device("cpu"), weights)
     seeds.reseed_others(weights)
-    model: Any = build(settings, data)
-    if not isinstance(model, nn.Module):
-        raise ModelRefused(f"{settings.model} gives a {type(model).__name__}, not a torch.nn.Module")
+    model = _module(build(settings, data), settings.model)
     _refuse_again(model, settings.model)
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import gridsearch as gs
 from gridsearch.api.given import Objects, as_dataset
-from gridsearch.api.session_state import held_by
 from gridsearch.errors import UsageError
+from gridsearch.plugins.session_state import held_by
 
 IMAGES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 1, 8, 8)
 LABELS = np.array([0, 1, 0, 1])

@@ -26,6 +26,7 @@ from gridsearch.service.prepare.image_summary import image_warnings, renamed_arg
 from gridsearch.service.prepare.prepared import Joining, Prepared, stored_fields
 from gridsearch.service.prepare.replicates import open_or_more
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
+from gridsearch.service.prepare.tried_models import check_outputs
 from gridsearch.spec import expand_study
 from gridsearch.zoo import datasets
 from gridsearch.zoo.pretrained import frozen_of
@@ -203,6 +204,7 @@ def prepare_images(
         catalog.facts(expansion.drafts)  # all are read before anything is written
     if prepared.images is not None:
         check(catalog, prepared.images, prepared.drafts, files=fetch)
+        _check_outputs(catalog, prepared.images, prepared.drafts)
     notes = [*prepared.summary] if fetch else []
     if prepared.images is not None:
         notes += renamed_arguments(catalog, prepared.images, prepared.drafts)
@@ -318,6 +320,13 @@ def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraf
         reads = getattr(catalog.find_model(name).target, "file_options", ())
         if any(given.get(option) is not None for option in reads):
             catalog.build(name, given, _input_shape(catalog, name, images), len(images.class_names))
+
+
+def _check_outputs(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Refuse models of the user's own that give no logits; see `tried_models`."""
+    every = [draft.settings for draft in drafts]
+    shapes = {name: _input_shape(catalog, name, images) for name, _ in models_of(every)}
+    check_outputs(catalog, shapes, len(images.class_names), every)
 
 
 def _input_shape(catalog: Catalog, name: str, images: ImageData) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """What a user's code shares with the session that defines it, for which its trials run in the session's own process.
 
-`given` asks it of models and functions that no worker can import.
+`given` asks it of functions that no worker can import, `tried_models` of models that are called beforehand.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from gridsearch import plugins
 from gridsearch.plugins.bytecode import names_read
+from gridsearch.plugins.lookup import of_object
 from gridsearch.plugins.ownership import own_module
+from gridsearch.plugins.patched import patched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ def held_by(target: Any) -> str | None:
     A list that it appends to, a name that it sets, an object of the session's own class: in a worker process it would
     change a copy.
     """
-    if plugins.of_object(target).locator:
+    if of_object(target).locator:
         return None
     for name, value in _reached(target, set()):
         if value is None:
@@ -43,6 +44,37 @@ def held_by(target: Any) -> str | None:
     return None
 
 
+def class_holds(kind: Any) -> str | None:
+    """Return what methods of a class, or a function, can change for the session to see, as `held_by` does.
+
+    Classes of the user's own that it derives from, or names, are looked at too.
+    """
+    seen: set[int] = set()
+    waiting = [kind]
+    while waiting:
+        target = waiting.pop()
+        if id(target) in seen:
+            continue
+        seen.add(id(target))
+        for function in _functions_of(target):
+            if (found := held_by(function)) is not None:
+                return found
+            waiting += [v for _, v in _reached(function, set()) if isinstance(v, type) and _is_own(v)]
+    return None
+
+
+def _functions_of(target: Any) -> list[Any]:
+    if not isinstance(target, type):
+        return [target]
+    members = [value for kind in target.__mro__ if _is_own(kind) for value in vars(kind).values()]
+    return [inner for v in members if isinstance(inner := getattr(v, "__func__", v), FunctionType)]
+
+
+def _is_own(kind: type) -> bool:
+    module = sys.modules.get(kind.__module__)
+    return module is None or own_module(module)
+
+
 def replaced_for(targets: Iterable[Any]) -> str | None:
     """Return which function of an installed module that code uses this session has replaced, in words, or None.
 
@@ -52,7 +84,7 @@ def replaced_for(targets: Iterable[Any]) -> str | None:
         inner = target.func if isinstance(target, partial) else target
         members = vars(inner).values() if isinstance(inner, type) else [getattr(inner, "__func__", inner)]
         for function in members:
-            found = plugins.patched(function) if isinstance(function, FunctionType) else {}
+            found = patched(function) if isinstance(function, FunctionType) else {}
             if found:
                 return f"{_name(target)} uses {next(iter(found))}, which this session has replaced"
     return None
@@ -105,7 +137,7 @@ def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, 
             value = function.__globals__.get(name)
             if value is not None and not name.startswith("__"):
                 yield name, value
-                if isinstance(value, FunctionType) and not plugins.of_object(value).locator:
+                if isinstance(value, FunctionType) and not of_object(value).locator:
                     yield from _reached(value, seen)
 
 

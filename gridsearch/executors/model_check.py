@@ -1,0 +1,54 @@
+"""What a user's own model gives for two images, looked at before a run begins; the trial itself looks again.
+
+Between the catalog, which has found the model, and `training`, which knows what logits are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import RAISED
+from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.logs import LogStream
+from gridsearch.plugins.file_loader import renew
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gridsearch.plugins import Plugin
+    from gridsearch.records import Value
+
+
+def why_refused(
+    plugin: Plugin, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int
+) -> str | None:
+    """Build a model as a worker would, call it on two images, and say why what it gives cannot be trained.
+
+    Args:
+        plugin: a model that another process may have, or a copy of one: its code may change what it refers to.
+        options: the complete ones.
+        shape: (C, H, W) that it gets.
+        classes: of the dataset.
+
+    Returns:
+        One line; None where it gives logits, or raises: a trial on its own device may go otherwise, and says why.
+    """
+    from gridsearch.training import check_model, devices
+    from gridsearch.training.model_outputs import ModelRefused
+
+    log = LogStream(lambda _: None)
+    channels, height, width = shape
+    try:
+        with Printing(log).inside():
+            arithmetic = plugin.arithmetic
+        with borrowed(arithmetic), devices.at_work(threads=1), Printing(log).inside():
+            renew(plugin.target)
+            model = plugin.build(
+                in_channels=channels, num_classes=classes, image_size=(height, width), options=options
+            )
+            check_model(model, shape, classes)
+    except ModelRefused as error:
+        return str(error)
+    except RAISED:
+        return None
+    return None
