@@ -58,12 +58,20 @@ class Span:
     step: Fraction | None
 
     def values(self) -> tuple[Value, ...]:
-        """Build the values, both ends in; those between are rounded to 12 significant digits.
+        """Build the values, both ends in; those between are rounded to 12 significant digits where these differ.
+
+        What a step gives is exact: it has no more digits than the ends and the step together.
 
         Raises:
             InvalidValue: a value in log spacing is not whole, on an axis of whole numbers.
         """
-        return tuple(self._typed(self._at(i), i) for i in range(self.count))
+        exact = [self._at(i) for i in range(self.count)]
+        if self.step is None:
+            short = [exact[0], *map(_rounded, exact[1:-1]), exact[-1]]
+            up = self.last > self.first
+            if all((b > a) is up and a != b for a, b in itertools.pairwise(short)):
+                exact = short
+        return tuple(self._typed(number, i) for i, number in enumerate(exact))
 
     def _at(self, i: int) -> Fraction | float:
         if i in (0, self.count - 1):
@@ -76,13 +84,14 @@ class Span:
     def _typed(self, number: Fraction | float, i: int) -> Value:
         if isinstance(number, Fraction) and number.denominator == 1 and self.axis.kind is not AxisKind.FLOAT:
             return typed(self.axis, int(number))
-        value = float(number)
-        if 0 < i < self.count - 1:
-            value = float(f"{value:.{_SIGNIFICANT}g}")
         try:
-            return typed(self.axis, value)
+            return typed(self.axis, float(number))
         except InvalidValue as wrong:
             raise InvalidValue(f"{wrong} (value {i + 1} of {self.text})") from None
+
+
+def _rounded(number: Fraction | float) -> float:
+    return float(f"{float(number):.{_SIGNIFICANT}g}")
 
 
 def read_values(axis: Axis, text: str) -> list[Value | Span]:
