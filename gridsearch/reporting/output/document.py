@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
+_OF_POINTS = ("n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "seconds", "diverged", "pruned")
+
 
 def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str, Any]:
     """Return the report as a JSON-able mapping of schema 1.
@@ -104,7 +106,7 @@ def _point(point: RankedPoint, metric: str) -> dict[str, Any]:
     return {
         "rank": point.rank,
         "params": dict(point.params),
-        **{name: getattr(point, name) for name in ("n", "mean", "ci_low", "ci_high", "tied_with_best")},
+        **{name: getattr(point, name) for name in _OF_POINTS},
         **({} if point.folds is None else {"folds": [fold.to_json() for fold in folds_of(point, metric)]}),
     }
 

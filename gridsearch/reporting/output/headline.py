@@ -170,9 +170,11 @@ def show_result(point: RankedPoint, digits: Digits) -> str:
     """Return a point's mean, and what happened to replicates that are not in it: "0.102 (2 diverged)", "failed"."""
     if point.drawable and not point.pruned:
         return show_mean(point, digits)
-    state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
-    lost = point.diverged or point.pruned
-    return state if point.mean is None else f"{show_mean(point, digits)} ({lost} {state})"
+    counts = {"diverged": point.diverged, "pruned": point.pruned}
+    lost = [f"{count} {state}" for state, count in counts.items() if count]
+    if point.mean is None:
+        return next((state for state, count in counts.items() if count), point.trials[0].state.value)
+    return f"{show_mean(point, digits)} ({', '.join(lost)})"
 
 
 def show_interval(point: RankedPoint, digits: Digits) -> str:

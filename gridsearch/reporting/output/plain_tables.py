@@ -29,7 +29,9 @@ Kind: TypeAlias = Literal["bool", "int", "float", "object"]
 
 _TRIAL_COLUMNS = ("number", "seed", "state", "value")
 _RESULT_COLUMNS = (*TRIAL_METRICS, "epochs", "seconds", "attempts", "error", "key")
-_POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "diverged", "trials")
+_POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best")
+_LOST_COLUMNS = ("diverged", "pruned")
+_OF_POINTS = (*_POINT_COLUMNS, "seconds", *_LOST_COLUMNS, "trials")
 _REPLICATE = ("seed", "fold")
 _EXACT = 2**53
 """Up to here a float64 holds every whole number."""
@@ -111,7 +113,10 @@ def trials_table(data: StudyData) -> PlainTable:
 
 
 def points_table(data: StudyData, *, ranking: Ranking | None = None) -> PlainTable:
-    """Return one row a point, best first: rank, params, n, mean, spread over replicates, interval, other means."""
+    """Return one row a point, best first: rank, params, n, mean, spread over replicates, interval, other means.
+
+    Then the mean time, how many of its replicates diverged or were pruned, and the numbers of its trials.
+    """
     ranking = ranking or rank(data)
     extra = list(ranking.others)
     if data.kind.classifies and "val_accuracy" not in (data.metric, *extra):
@@ -119,21 +124,21 @@ def points_table(data: StudyData, *, ranking: Ranking | None = None) -> PlainTab
     if data.kind.classifies:
         recorded = {m for t in data.trials for m in t.metrics}
         extra += [m for m in CLASS_METRICS if m in recorded and m not in (data.metric, *extra)]
-    named = metric_columns(extra, (*_POINT_COLUMNS, "seconds"))
-    axes = axis_columns(data.axes, (*_POINT_COLUMNS, *named, "seconds"))
+    named = metric_columns(extra, _OF_POINTS)
+    axes = axis_columns(data.axes, (*_OF_POINTS, *named))
     rows = [
         [
             p.rank,
             *(p.params.get(a) for a in data.axes),
-            *(getattr(p, name) for name in _POINT_COLUMNS[1:7]),
+            *(getattr(p, name) for name in _POINT_COLUMNS[1:]),
             *(p.metric_mean(m) for m in extra),
             p.seconds,
-            p.diverged,
+            *(getattr(p, name) for name in _LOST_COLUMNS),
             " ".join(str(t.number) for t in p.trials),
         ]
         for p in ranking.listed
     ]
-    columns = ["rank", *axes, *_POINT_COLUMNS[1:7], *named, "seconds", "diverged", "trials"]
+    columns = ["rank", *axes, *_POINT_COLUMNS[1:], *named, "seconds", *_LOST_COLUMNS, "trials"]
     return PlainTable(columns, rows, (*axes, "tied_with_best", "trials"))
 
 

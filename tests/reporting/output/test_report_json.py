@@ -11,7 +11,9 @@ TOP = {
     "schema", "study", "dataset", "objective", "metric", "direction", "counts", "points", "trials", "effects",
     "residual_share", "best", "test", "ensembles", "findings",
 }  # fmt: skip
-POINT = {"rank", "params", "n", "mean", "ci_low", "ci_high", "tied_with_best"}
+POINT = {
+    "rank", "params", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "seconds", "diverged", "pruned",
+}  # fmt: skip
 TRIAL = {
     "number", "params", "seed", "state", "value", "metrics", "val_accuracy", "val_loss", "train_accuracy",
     "train_loss", "epochs", "seconds", "attempts", "error", "pruned_by", "stopped_early",

@@ -9,9 +9,10 @@ import pytest
 
 from gridsearch.records import TrialState
 from gridsearch.reporting import print_ranking, rank, report_json
+from gridsearch.reporting.exports.paper_tables import latex_table, markdown_table
 from gridsearch.reporting.figures.heatmap import heatmap_figures
 from gridsearch.reporting.output.page import render_page
-from gridsearch.reporting.output.plain_tables import trials_csv
+from gridsearch.reporting.output.plain_tables import ranking_csv, trials_csv
 
 GRID = {"lr": [0.1, 0.2, 0.3], "batch": [10, 20]}
 
@@ -33,6 +34,19 @@ def test_a_point_that_lost_seeds_to_pruning_ranks_below_those_that_did_not(study
     assert [(p.rank, p.params["lr"], p.n) for p in ranking.points] == [(1, 0.3, 2), (2, 0.1, 2), (3, 0.2, 1)]
     assert "ranks below all points without" in printed(data)
     assert "ranks below" not in printed(builder.without(3).data())
+
+
+def test_each_format_of_the_ranking_says_how_many_seeds_of_a_point_were_pruned_or_diverged(study):
+    builder = study({"lr": [0.1, 0.2]}, seeds=4).prune(4, 1).prune(5, 1).lose(6, TrialState.DIVERGED)
+    data = builder.data()
+    rows = csv.DictReader(io.StringIO(ranking_csv(data).decode()))
+    assert [(row["lr"], row["n"], row["pruned"], row["diverged"]) for row in rows] == [
+        ("0.1", "4", "0", "0"),
+        ("0.2", "1", "2", "1"),
+    ]
+    assert [(p["pruned"], p["diverged"]) for p in report_json(data)["points"]] == [(0, 0), (2, 1)]
+    for table in (latex_table, markdown_table):
+        assert "1 diverged, 2 pruned" in table(data, rank(data))
 
 
 def test_a_pruned_trial_has_no_value_but_its_epochs_metrics_and_pruner(study):
