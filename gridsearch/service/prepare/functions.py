@@ -104,11 +104,11 @@ class FunctionCatalog:
         name, source = settings.code
         return {name: (name, source) == (self.plugin.name, self.plugin.source)}
 
-    def check_unchanged(self, study: str, needed: Iterable[Settings], spec: Mapping[str, Any]) -> None:
+    def check_unchanged(self, data: StudyData, needed: Iterable[Settings], spec: Mapping[str, Any]) -> None:
         """Refuse another function than the one that stored trials were made for.
 
         Args:
-            study: the study's name.
+            data: the study.
             needed: the settings of the trials.
             spec: the study's, as it is stored.
 
@@ -119,7 +119,7 @@ class FunctionCatalog:
             name, source = settings.code
             if name != self.plugin.name:
                 raise UsageError(
-                    f"study {study!r} is of objective {name!r}, not of {self.plugin.name!r}",
+                    f"study {data.name!r} is of objective {name!r}, not of {self.plugin.name!r}",
                     hint=f"name it again: --objective {name} (with its path)",
                 )
             check_same(
@@ -127,8 +127,9 @@ class FunctionCatalog:
                 self.plugin,
                 self.plugin.source,
                 source,
-                study=study,
+                study=data.name,
                 spec=spec,
+                commands=data.commands,
             )
 
 
@@ -204,7 +205,7 @@ def stored_function(
     )
     catalog.known_as(lambda: [trial.settings for trial in data.trials])
     drafts = open_or_more(of_todays_code(data, catalog.code_of, say=say), more)
-    catalog.check_unchanged(data.name, [d.settings for d in drafts], spec)
+    catalog.check_unchanged(data, [d.settings for d in drafts], spec)
     return PreparedFunction(
         **stored_fields(data, drafts), spec=spec, catalog=catalog, ranked_by=(data.metric, data.direction)
     )

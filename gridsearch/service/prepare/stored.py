@@ -193,7 +193,9 @@ def check_models(
         plugin = catalog.find_model(settings.model)
         if source != settings.model_source:
             _check_files_there(study, plugin, settings)
-        check_same("model", plugin, source, settings.model_source, study=study, spec=spec)
+        check_same(
+            "model", plugin, source, settings.model_source, study=study, spec=spec, commands=data.commands
+        )
         for kind, name in settings.uses:
             if kind in PARTS:
                 _check_part(kind, name, data, catalog, spec, settings)
@@ -216,7 +218,7 @@ def _check_part(
     plugin = catalog.find_part(kind, name)
     stored = getattr(settings, f"{kind}_source")
     if is_own(kind, name):
-        check_same(kind, plugin, plugin.source, stored, study=data.name, spec=spec)
+        check_same(kind, plugin, plugin.source, stored, study=data.name, spec=spec, commands=data.commands)
 
 
 def _check_files_there(study: str, plugin: Plugin, settings: ImageSettings) -> None:

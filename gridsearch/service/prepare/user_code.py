@@ -160,6 +160,7 @@ def check_same(
     *,
     study: str,
     spec: Mapping[str, Any],
+    commands: Sequence[str],
 ) -> None:
     """Refuse another model or function than the one that stored trials were made with.
 
@@ -170,6 +171,7 @@ def check_same(
         stored: that of the trials.
         study: the study's name.
         spec: as it is stored, with the parts.
+        commands: those that made the study, oldest first.
 
     Raises:
         UsageError: it is another one; says what of it, where that is known.
@@ -186,9 +188,16 @@ def check_same(
     what = "" if before is None else f": {_difference(before, plugin.parts)}"
     raise UsageError(
         f"{kind} {plugin.name!r} has changed since study {study!r} was made{what}",
-        hint=f"run the grid again: the changed {kind} makes new trials beside the old"
+        hint=f"{_grid_again(commands)}: the changed {kind} makes new trials beside the old"
         + (" (a file counts as a whole)" if what and ".py" in what else ""),
     )
+
+
+def _grid_again(commands: Sequence[str]) -> str:
+    """Return how the grid is run again: by the newest command that gave one, where there is one."""
+    given = (line for line in reversed(commands) if "--grid" in line or ".toml" in line)
+    command = next((line for line in given if line.startswith("gridsearch ")), None)
+    return "run the grid again" if command is None else f"`{command}` runs the grid again"
 
 
 def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 
 import numpy as np
@@ -96,8 +97,10 @@ def test_a_stored_study_goes_on_once_its_code_is_named_again(own, capsys):
     assert main(["best", "--study", "s", *named, "--quiet", "--executor", "inline"]) == 0
     (own / "own.py").write_text(textwrap.dedent(OWN).replace("0.05 *", "0.5 *"))
     assert main(["run", "--study", "s", "--more-seeds", "1", *named, "--quiet"]) == 2
-    assert "optimizer 'own.py:Signs' has changed since study 's' was made: own.py is edited" in (
-        capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "optimizer 'own.py:Signs' has changed since study 's' was made: own.py is edited" in told
+    assert (
+        f"`{shlex.join(['gridsearch', 'add', *where, *grid])} --study s --quiet` runs the grid again" in told
     )
     assert main(["add", *where, *grid, "--study", "s", "--quiet"]) == 0
     assert main(["run", "--study", "s", *named, "--executor", "inline", "--no-report"]) == 0
