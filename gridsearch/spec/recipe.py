@@ -16,6 +16,7 @@ from gridsearch.records.image_settings import RecipeKeys
 from gridsearch.spec.axes import AXES, SEED, canonical, find_axis, is_option
 from gridsearch.spec.axis_values import given, typed
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
+from gridsearch.spec.grammar import read_scalar
 
 OPTION_TABLES = ("model", "data", "optimizer")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
@@ -148,6 +149,8 @@ def read_setting(name: str, value: object, *, free: bool = False, as_given: bool
         raise InvalidValue(f"{shortened(name)!r} {known}, not a key of the recipe")
     if isinstance(value, Mapping | list | tuple | set):
         raise InvalidValue(f"{name} takes one value; several go into the grid")
+    if not as_given and isinstance(value, str) and value.strip():
+        return given(axis, read_scalar(axis, value.strip()))
     return given(axis, value) if as_given else typed(axis, value)
 
 

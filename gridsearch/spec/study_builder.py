@@ -54,6 +54,8 @@ def build(
     problems = ErrorCollector()
     own = {name: value for name, value in (options or {}).items() if value is not None}
     said = StudyFile(path=Path()) if file is None else load_toml(file, options=own, problems=problems)
+    if file is not None and not (problems or said.says_something or words or settings):
+        problems.add(str(file), "is empty; a study file has a [grid] of axes, and options such as dataset")
     together = {**said.options, **own}
     free = kind_of(together).free_axes
     given, recipe, places = _given(own, settings, problems, together=together)

@@ -58,6 +58,11 @@ class StudyFile:
     recipe: Mapping[str, Value] = field(default_factory=dict)
     grid: Parts = field(default_factory=Parts)
 
+    @property
+    def says_something(self) -> bool:
+        """Whether it names anything at all."""
+        return bool(self.options or self.recipe) or self.grid != Parts()
+
 
 def load_toml(
     path: Path | str, *, options: Mapping[str, Any] = _NONE, problems: ErrorCollector | None = None

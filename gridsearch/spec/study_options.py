@@ -46,7 +46,7 @@ def read_option(name: str, value: object) -> Any:
     if name == "ignore":
         return read_codes(value)
     if isinstance(value, Mapping | list | tuple | set):
-        raise InvalidValue(f"{name} takes one value")
+        raise InvalidValue(f"{name} takes one value" + "; several go into the grid" * (name == "model"))
     if name == "version":
         return _version(value)
     if name == "sample":

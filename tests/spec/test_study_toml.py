@@ -81,7 +81,7 @@ def test_the_options_of_a_study_stand_at_the_top(write):
 
 
 def test_a_file_without_a_grid_is_one_point(write):
-    assert build(file=write("")).grid == Grid()
+    assert build(file=write("seeds = 1\n")).grid == Grid()
 
 
 def test_all_problems_of_a_file_are_told_at_once_with_their_place(write):
@@ -130,6 +130,30 @@ def unknown(name):
     with pytest.raises(SpecError) as caught:
         Grid({name: [1]})
     return caught.value.problems[0].partition(": ")[2]
+
+
+def test_a_string_means_the_same_in_the_grid_and_in_the_recipe(write):
+    text = """objective = "f.py:f"
+[grid]
+a = ["10", '"10"', "true", "none", "ten"]
+[recipe]
+b = "10"
+c = '"10"'
+d = "true"
+e = "none"
+f = "ten"
+"""
+    found = load_toml(write(text))
+    assert found.grid.values()["a"] == (10, "10", True, None, "ten")
+    assert found.recipe == {"b": 10, "c": "10", "d": True, "e": None, "f": "ten"}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
+def test_a_file_that_says_nothing_is_refused_unless_the_command_line_says_what_to_search(write, text):
+    file = write(text)
+    with pytest.raises(SpecError, match="is empty; a study file has a \\[grid\\] of axes"):
+        build(file=file)
+    assert build(file=file, words=["lr=.1"]).grid.axes == ("lr",)
 
 
 @pytest.mark.parametrize(

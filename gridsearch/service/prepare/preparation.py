@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gridsearch.errors import UsageError
 from gridsearch.records.image_metrics import METRICS, known_metric
 from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS
+from gridsearch.reporting.words.text import show_params
 from gridsearch.service.prepare.functions import prepare_function, stored_function
 from gridsearch.service.prepare.images import prepare_images, stored_images
 from gridsearch.service.prepare.prepared import Given, Joining
@@ -36,6 +37,9 @@ class _Preparation(NamedTuple):
     of_spec: Callable[..., Prepared]
     of_stored: Callable[..., Prepared]
 
+
+_SHOWN = ("model", "lr", "batch", "epochs", "optimizer")
+"""Of a single point, what a line has space for."""
 
 _PREPARATIONS: Mapping[str, _Preparation] = MappingProxyType(
     {
@@ -69,7 +73,20 @@ def prepare(
             return [trial.settings for trial in store.ledger(spec.name)]
 
     preparation = _PREPARATIONS[spec.kind.name]
-    return preparation.of_spec(spec, places, given or Given(), earlier, fetch=fetch, say=say)
+    prepared = preparation.of_spec(spec, places, given or Given(), earlier, fetch=fetch, say=say)
+    if not spec.grid.axes:
+        say(_single_point(prepared))
+    return prepared
+
+
+def _single_point(prepared: Prepared) -> str:
+    """Say what is trained where no grid was given, which may be a table that was forgotten."""
+    settings = prepared.drafts[0].settings
+    flat = settings.flat()
+    keys = [key for key in _SHOWN if key in flat] if prepared.kind.classifies else []
+    what = show_params({key: flat[key] for key in keys})
+    point = f"a single point, {what}" if keys else "a single point"
+    return f"no grid is given: {point}; --grid, or [grid] in a study file, gives axes"
 
 
 def prepare_stored(
