@@ -184,7 +184,11 @@ def study_name(name: Any) -> str:
         UsageError: it is no text.
     """
     if not isinstance(name, str):
-        raise UsageError(f"study must be a name, not {type(name).__name__}")
+        several = isinstance(name, list | tuple)
+        raise UsageError(
+            f"study must be a name, not {type(name).__name__}",
+            hint='one name; compare takes several: gridsearch.compare("a", "b")' if several else None,
+        )
     return name
 
 

@@ -217,6 +217,11 @@ def _search(
     if "more_seeds" in given or "top" in given:
         _more_seeds(given)
         raise UsageError("more_seeds extends a study that exists: give `study`, and nothing to search")
+    if isinstance(several := given.get("model"), list | tuple):
+        raise UsageError(
+            f"model takes one value, not a {type(several).__name__}; several go into the grid",
+            hint='grid={"model": [...]}',
+        )
     if grid is None and not recipe and not set(given) & {"exclude", "when"}:
         raise UsageError(
             "nothing to search: no grid and no study file",

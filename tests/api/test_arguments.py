@@ -176,6 +176,13 @@ def test_words_in_their_context_mean_the_same_or_are_refused_by_both(meaning, wo
         ),
         ({"recipe": {"lr": 0.1}, "learning_rate": 0.1}, "learning_rate is given twice", None),
         ({"epochs": 2, "recipe": {"epochs": 3}}, "epochs is given twice", None),
+        ({"model": ["mlp", "lenet"]}, "model takes one value, not a list; several go into the grid", "grid="),
+        (
+            {"grid": None, "model": ["mlp"]},
+            "model takes one value, not a list; several go into the grid",
+            "grid=",
+        ),
+        ({"dataset": ["digits", "mnist"]}, "dataset takes one value, not a list", "call run for each"),
         ({"recipe": ["lr"]}, "recipe takes a mapping, not list", "recipe="),
         ({"split_seed": [1, 2]}, "split_seed takes one value; several go into the grid", None),
         ({"grid": [{"a": [1]}, {"a": [2]}]}, "grid takes a mapping of axes to values, not list", "grid="),
