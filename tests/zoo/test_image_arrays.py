@@ -84,11 +84,37 @@ def test_bytes_pass_unchanged(images):
         ({"train_images": IMAGES.astype(np.float64)}, "pixels are floating-point numbers from 0 to 119: taken as of 255"),
         ({"class_names": ["a", "b", "c", "d"]}, "no training image is of class 'd'"),
         ({"train_images": np.repeat(IMAGES[:, None], 4, 1).repeat(2, 3)}, "images have 4 channels"),
-        ({"test_image": IMAGES}, "field 'test_image' of the dataset is not read; did you mean 'test_images'?"),
+        ({"test_ids": LABELS}, "field 'test_ids' of the dataset is not read"),
+        ({"patients": LABELS}, "field 'patients' of the dataset is not read"),
     ],
 )  # fmt: skip
 def test_what_could_be_meant_otherwise_is_told(changes, note):
     assert any(note in told for told in normal(**changes).notes), normal(**changes).notes
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("test_image", "test_images"),
+        ("validation_images", "val_images"),
+        ("x_test", "test_images"),
+        ("y_valid", "val_labels"),
+        ("val_index", "val_indices"),
+        ("group", "groups"),
+        ("class_name", "class_names"),
+    ],
+)
+@pytest.mark.parametrize("form", [dict, SimpleNamespace])
+def test_a_field_that_would_be_left_out_for_its_name_is_refused_with_the_right_one(name, field, form):
+    with pytest.raises(DataError, match=f"'mine': gave '{name}', which is not read") as caught:
+        arrays.image_data(form(**given_data(**{name: IMAGES})), name="mine")
+    assert f"'{field}'" in caught.value.hint
+
+
+def test_a_name_beside_the_field_that_it_resembles_is_only_noted():
+    assert normal(test_image=IMAGES, **TEST).notes == (
+        "field 'test_image' of the dataset is not read; did you mean 'test_images'?",
+    )
 
 
 def test_what_is_as_expected_is_taken_without_a_note():

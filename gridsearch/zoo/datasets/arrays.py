@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,19 @@ _FIELDS = (
     *("class_names", "notes", "val_indices", "groups"),
 )
 _REQUIRED = ("train_images", "train_labels")
+
+_SAME_WORDS = {
+    **dict.fromkeys(("training",), "train"),
+    **dict.fromkeys(("valid", "validation", "dev", "eval"), "val"),
+    **dict.fromkeys(("testing", "tests"), "test"),
+    **dict.fromkeys(("image", "img", "imgs", "x", "data", "pixels"), "images"),
+    **dict.fromkeys(("label", "target", "targets", "y"), "labels"),
+    **dict.fromkeys(("index", "indexes", "idx"), "indices"),
+    **dict.fromkeys(("group",), "groups"),
+}
+"""Words that other programs have in the names of fields, and ours."""
+_ALIKE = 0.8
+"""From which share of common letters on a name is taken for a misspelt one: `test_ids` is 0.74 of `test_images`."""
 
 _MOST_CHANNELS = 4
 _DARK = 31
@@ -96,6 +111,7 @@ def _fields(result: object, refuse: Refusal) -> dict[str, Any]:
     else:
         given = {field: getattr(result, field, None) for field in _FIELDS}
     missing = [field for field in _REQUIRED if given[field] is None]
+    _refuse_misspelt(result, given, refuse)
     if missing:
         raise refuse(
             f"gave {type(result).__name__} without {' and '.join(missing)}",
@@ -103,6 +119,33 @@ def _fields(result: object, refuse: Refusal) -> dict[str, Any]:
             "and, if there are any, test_images, test_labels, class_names",
         )
     return given
+
+
+def _refuse_misspelt(result: object, given: Mapping[str, Any], refuse: Refusal) -> None:
+    """Refuse a name that stands for a field which is not there: its images would be left out, and others held out.
+
+    Raises:
+        DataError: there is such a name.
+    """
+    if isinstance(result, ImageData):
+        return
+    names = [
+        str(name) for name in (result if isinstance(result, Mapping) else getattr(result, "__dict__", ()))
+    ]
+    absent = [field for field in _FIELDS if given[field] is None]
+    for name in names:
+        if name in _FIELDS or name.startswith("_"):
+            continue
+        if (field := _meant(name, absent)) is not None:
+            raise refuse(f"gave {name!r}, which is not read", hint=f"did you mean {field!r}? Else rename it")
+
+
+def _meant(name: str, fields: Sequence[str]) -> str | None:
+    """Return which of some fields a name stands for: one of the same words in any order, or of nearly its letters."""
+    words = [_SAME_WORDS.get(word, word) for word in re.split(r"[^a-z0-9]+", name.lower())]
+    same = (field for field in fields if sorted(field.split("_")) == sorted(words))
+    close = difflib.get_close_matches("_".join(words), fields, 1, _ALIKE)
+    return next(same, close[0] if close else None)
 
 
 def _images(given: Mapping[str, Any], refuse: Refusal, *, sure: bool) -> dict[str, np.ndarray]:
