@@ -14,6 +14,7 @@ from gridsearch.cli.nearest_form import require_pairs
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import metric_name, plural
 from gridsearch.service.plan import planner
+from gridsearch.service.plan.methods import WORDS
 from gridsearch.service.prepare.named_code import NamedCode
 from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions, require_report
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gridsearch.service.plan.planner import Plan
+    from gridsearch.service.plan.planner import Group, Plan
     from gridsearch.spec import StudySpec
 
 _SPEC_OPTIONS = (
@@ -302,9 +303,15 @@ def _show_groups(out: Console, found: Plan) -> None:
         table.add_row(*map(str, row), time)
     out.print(table)
     for line in dict.fromkeys(
-        f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
+        f"{g.method}: {g.model}: {_method_words(g)}" for g in found.groups if g.lanes > 1 and g.reason
     ):
         out.print(line, soft_wrap=True)
+
+
+def _method_words(group: Group) -> str:
+    """Return what a group's method means, where it is not the best one, and why it has no better one."""
+    plain = group.method == "stacked" or group.reason.startswith("model ")  # a model that cannot run
+    return group.reason if plain else f"{WORDS[group.method]}: {group.reason}"
 
 
 def _megabytes(count: float | None) -> str:

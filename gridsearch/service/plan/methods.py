@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 WORDS = {
     "stacked": "its lanes train as one stacked network",
-    "vmap": "its lanes train as one network by torch.func.vmap",
-    "solo": "its lanes train one after the other",
+    "vmap": "its lanes train as one network by torch.func.vmap, without compiled operations",
+    "solo": "its lanes train one after the other, each by its own module, so that packs gain nothing",
 }
 """What each method means, for people."""
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import NotPackable
+from gridsearch.training.lanes.compile.remedies import with_remedy
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_outputs import check_logits
@@ -44,7 +45,7 @@ def method_of(
         device: where to train.
 
     Returns:
-        "stacked", "vmap" or "solo", and the reason in one line, "" for stacked.
+        "stacked", "vmap" or "solo", and the reason in one line with what changes it, "" for stacked.
 
     Raises:
         Exception: whatever the model or the data raises.
@@ -59,8 +60,8 @@ def method_of(
         try:
             network = PackProgram(members, models, resident, precision).network
         except NotPackable as refusal:
-            return "solo", str(refusal)
-    return network.method, network.reason
+            return "solo", with_remedy(str(refusal))
+    return network.method, with_remedy(network.reason)
 
 
 def try_out(
