@@ -175,10 +175,12 @@ def _seed_caution(ranking: Ranking) -> str:
         seeds = ranking.best.replicates
     words = f"{seeds} per point; ± is the standard deviation over {noun}s, [ ] the 95 % interval of the mean."
     if found.exact:
-        words = words.partition(",")[0]
-        return (
-            f"{words}. All {noun}s of each point give the same value, so there is no variation to measure and no "
-            "interval."
+        words = (
+            f"{words.partition(',')[0]}. All {noun}s of each point give the same value; another {noun} may differ, and "
+            "by how much cannot be estimated. "
+        )
+        return words + (
+            _images_caution(found).rstrip() if found.basis is Basis.IMAGES else "So there is no interval."
         )
     if found.pooled:
         words += (

@@ -53,13 +53,20 @@ def assess(
         peers: how many points, from the first, may be tied with the best.
         read: returns what the first trial of a point says by this metric, see `measured`; None without predictions.
     """
+    over_seeds: tuple[list[RankedPoint], Uncertainty] = list(points), Uncertainty()
     if any(len(v) > 1 for v in values):
-        return _over_seeds(points, values, metric=metric, sign=sign, peers=peers)
+        over_seeds = _over_seeds(points, values, metric=metric, sign=sign, peers=peers)
+        if not over_seeds[1].exact or over_seeds[1].basis is Basis.FOLDS:
+            return over_seeds
     if peers and read is not None and known_metric(metric) is not None:
         first = points[: min(peers, MOST_READ)]
         found = {place: one for place, point in enumerate(first) if (one := read(point)) is not None}
-        return _over_images(points, peers=peers, sign=sign, read=found)
-    return list(points), Uncertainty()
+        ranked, known = _over_images(points, peers=peers, sign=sign, read=found)
+        if not over_seeds[1].exact:
+            return ranked, known
+        if known.basis is Basis.IMAGES:  # seeds that all give one value say nothing; the images still do
+            return ranked, dataclasses.replace(known, exact=True)
+    return over_seeds
 
 
 def _over_seeds(

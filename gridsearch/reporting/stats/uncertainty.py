@@ -29,7 +29,7 @@ class Uncertainty:
         images: validation images, where it is about images.
         unread: compared points whose predictions are not there.
         beyond: compared points that are too many to read the predictions of.
-        exact: whether no point's seeds differ at all, so that there are no intervals.
+        exact: whether no point's seeds differ at all, so that there are no intervals over seeds.
         pooled: points whose seeds do not differ, so that their intervals are made from the others' scatter.
         unsettled: places in the ranking of points that neither are tied with the best nor distinguished from it.
         over_fewer: places in the ranking of points that were compared over fewer seeds than they or the best have,

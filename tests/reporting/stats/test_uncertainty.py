@@ -126,7 +126,27 @@ def test_values_that_seeds_do_not_change_give_no_intervals_and_tell_all_points(s
     best = ranking.points[0]
     assert (best.ci_low, best.ci_high) == (None, None)
     words = " ".join(headline(scored(study, [[0.9] * 3, [0.8] * 3]).data(), ranking).cautions)
-    assert "so there is no variation to measure and no interval" in words
+    assert "another seed may differ, and by how much cannot be estimated. So there is no interval." in words
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_that_all_give_one_value_leave_the_interval_of_the_images(study, seeds):
+    all_right, some = np.ones(60, bool), np.arange(60) % 3 > 0
+    data = scored(study, [[1.0] * seeds, [float(some.mean())] * seeds]).data()
+    ranking = rank(data, predictions=guesses(*[all_right] * seeds, *[some] * seeds))
+    best = ranking.points[0]
+    wilson = stats.binomtest(60, 60).proportion_ci(method="wilson")
+    assert (best.ci_low, best.ci_high) == pytest.approx((wilson.low, 1.0))
+    assert (best.n, best.spread) == (seeds, 0.0)
+    assert ranking.uncertainty.basis is Basis.IMAGES
+    assert tied(ranking) == [1]
+    words = " ".join(headline(data, ranking).cautions)
+    assert (
+        f"{seeds} seeds per point. All seeds of each point give the same value; another seed may differ"
+        in words
+    )
+    assert "Intervals and ties cover only the choice of the 60 validation images." in words
+    assert "One seed per point" not in words
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
