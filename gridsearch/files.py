@@ -36,6 +36,9 @@ SLURM: Final = ".slurm"
 MLFLOW: Final = "mlflow.db"
 MLFLOW_ARTIFACTS: Final = "mlflow-artifacts"
 
+DELETED: Final = ".deleted-"
+"""Before the name of a study that is deleted, and a token: its folder while it is removed."""
+
 # In the folder of a study.
 TRIALS: Final = "trials"
 REPORT: Final = "report"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from gridsearch import files
 from gridsearch.store.home_paths import STUDY_NAME, HomePaths, file_name, writing_to
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
 _OF_TRIALS = (files.TRIALS, files.TENSORBOARD)
+_CUT_OFF = re.compile(rf"{re.escape(files.DELETED)}({STUDY_NAME.pattern})-[0-9a-f]{{8}}")
 _LEFT_BY_WRITES = (f"{files.PARTIAL}*", ".*.tmp")  # the second by versions of before
 
 
@@ -38,7 +40,7 @@ class HomeCleaning(HomePaths):
             study: its name.
             keep: numbers of the trials that run now, which are left alone.
         """
-        freed = self._remove(list(self.study_dir(study).glob(f"{files.EARLIER}*")))
+        freed = self._remove(list(self.study_dir(study).glob(f"{files.EARLIER}*"))) + self.end_removal(study)
         trials = self.study_dir(study) / files.TRIALS
         for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
             if folder.is_symlink() or not folder.is_dir() or folder.name in {str(number) for number in keep}:
@@ -75,36 +77,64 @@ class HomeCleaning(HomePaths):
 
     def leftovers(self, studies: Collection[str]) -> dict[str, int]:
         """Return the bytes of trials' files by study, of those that are not among these."""
-        found = {}
+        found: dict[str, int] = {}
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if cut := _CUT_OFF.fullmatch(folder.name):
+                found[cut[1]] = found.get(cut[1], 0) + size_of(folder)
             if STUDY_NAME.fullmatch(folder.name) and folder.name not in studies and not folder.is_symlink():
                 sizes = [size_of(folder / name) for name in _OF_TRIALS if (folder / name).is_dir()]
                 sizes += [size_of(each) for each in folder.glob(f"{files.EARLIER}*")]
                 if sizes:
-                    found[folder.name] = sum(sizes)
+                    found[folder.name] = found.get(folder.name, 0) + sum(sizes)
         return found
 
     def remove_trials(self, study: str) -> int:
         """Remove the files of a study's trials, and not its reports and exports; return the number of bytes."""
         folder = self.study_dir(study)
         freed = self._remove([*(folder / name for name in _OF_TRIALS if (folder / name).is_dir())])
-        freed += self._remove(list(folder.glob(f"{files.EARLIER}*")))
+        freed += self._remove(list(folder.glob(f"{files.EARLIER}*"))) + self.end_removal(study)
         with contextlib.suppress(OSError):  # there is a report
             folder.rmdir()
         if self.objects is not None:
             self.objects.remove(f"{study}/{files.TRIALS}")
         return freed
 
+    @contextlib.contextmanager
+    def set_aside(self, study: str) -> Iterator[None]:
+        """Give the folder of a study the name from which `end_removal` removes it; if the block raises, its own again.
+
+        A removal that is cut off is known by that name, whatever is left.
+        """
+        folder = self.study_dir(study)
+        aside = self._below(f"{files.DELETED}{study}-{secrets.token_hex(4)}")
+        there = folder.is_dir()
+        if there:
+            with writing_to(folder):
+                files.rename(folder, aside)
+        try:
+            yield
+        except BaseException:
+            if there:
+                files.rename(aside, folder)
+            raise
+
+    def removals(self, study: str) -> list[Path]:
+        """Return the folders of studies of this name that `set_aside` has renamed."""
+        there = sorted(self.root.iterdir()) if self.root.is_dir() else ()
+        return [each for each in there if (cut := _CUT_OFF.fullmatch(each.name)) and cut[1] == study]
+
+    def end_removal(self, study: str) -> int:
+        """Remove what was set aside of studies of this name; return the number of bytes."""
+        return self._remove(self.removals(study))
+
     def remove_study(self, study: str) -> int:
         """Remove the folder of a study; return the number of bytes that were in it."""
-        folder = self.study_dir(study)
-        size = size_of(folder)
-        with writing_to(folder):
-            if folder.exists():
-                shutil.rmtree(folder)
+        with self.set_aside(study):
+            pass
+        freed = self.end_removal(study)
         if self.objects is not None:
             self.objects.remove(study)
-        return size
+        return freed
 
     def remove_copies(self, artifact_ids: Iterable[str]) -> None:
         """Remove the dashboard's copies of these artifacts."""

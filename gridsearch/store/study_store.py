@@ -216,9 +216,9 @@ class StudyStore(StoreReader):
         Raises:
             StudyNotFound: there is no such study.
         """
-        with self._database.write() as connection:
-            copies = deletion.remove(connection, study)
-        self.home.remove_copies(copies)
+        with self.home.set_aside(study), self._database.write() as connection:
+            # before the commit: without its row a copy would never be found again
+            self.home.remove_copies(deletion.remove(connection, study))
         return self.home.remove_study(study)
 
     @contextmanager

@@ -134,6 +134,10 @@ def study(arguments: argparse.Namespace) -> int:
             f"{display.size_text(freed)} freed",
         )
         return 0
+    deleted = {"schema": 1, "deleted": arguments.name}, f"study {arguments.name!r} is deleted"
+    if studies.end_deletion(places, arguments.name):
+        _answer(arguments, *deleted)
+        return 0
     found = studies.status(places, arguments.name)[0]
     if not arguments.yes:
         trials = plural(sum(found.counts.values()), "trial")
@@ -147,7 +151,7 @@ def study(arguments: argparse.Namespace) -> int:
             err.say("nothing was deleted")
             return 0
     studies.delete(places, arguments.name)
-    _answer(arguments, {"schema": 1, "deleted": arguments.name}, f"study {arguments.name!r} is deleted")
+    _answer(arguments, *deleted)
     return 0
 
 

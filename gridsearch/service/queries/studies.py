@@ -301,6 +301,15 @@ def delete(places: Places, study: str) -> None:
         store.delete_study(study)
 
 
+def end_deletion(places: Places, study: str) -> bool:
+    """Remove the files of a study whose deletion was cut off; return whether there was one, and no such study."""
+    with existing(places) as store:
+        if study in store.names() or not store.home.removals(study):
+            return False
+        store.home.remove_study(study)
+        return True
+
+
 def clean(places: Places, study: str, *, warn: Callable[[str], None] = lambda _: None) -> int:
     """Take away what is left of unfinished attempts, and of deletions that were cut off; results stay.
 
