@@ -15,6 +15,8 @@ from gridsearch.records.trials import TrialState
 
 SAMPLED_FROM = "sampled_from"
 """Where a study's spec keeps how many points the grid has of which it is a sample."""
+_LONGEST = 160
+"""Characters of the params in a trial's line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class StepRow:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrialRecord:
     """A trial with its result.
 
@@ -66,6 +68,13 @@ class TrialRecord:
     attempts: int
     error: str | None
     pruner: str | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: its settings alone would fill a screen."""
+        params = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        words = f"{params[:_LONGEST]}{'...' if len(params) > _LONGEST else ''}, seed={self.seed}"
+        value = "" if self.value is None else f", value {self.value!r}"
+        return f"<TrialRecord {self.number}: {words}; {self.state.value}{value}>"
 
     @property
     def stopped_early(self) -> bool:
@@ -109,7 +118,7 @@ class Part:
     of: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyData:
     """A study as reporting sees it.
 
@@ -149,6 +158,11 @@ class StudyData:
     advice: Advice | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
     own_metric: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line: what it holds would fill many screens."""
+        count = len(self.trials)
+        return f"<StudyData {self.name!r}: {count:,} trial{'s' * (count != 1)}, {self.metric!r}>"
 
     @property
     def sample(self) -> tuple[int, int] | None:

@@ -98,12 +98,19 @@ def test_whole_numbers_stay_whole_beside_none_and_columns_without_a_value_are_nu
 def test_a_result_is_one_short_line_at_a_prompt_and_a_ranking_in_a_notebook(home):
     with pytest.warns(GridsearchWarning, match="1 trial of study 'f' failed; trial 2: ValueError: no"):
         result = run(home, {"a": [1, 2, 3], "text": ["x" * 500]})
+    run(home, {"a": [1, 2], "text": ["x" * 500]}, study="f2")
     assert repr(result).startswith("<StudyResult 'f': 3 trials of 3 points, 1 failed; best a=1 ")
     assert len(repr(result)) < 500
     assert str(result) == repr(result)
     assert "<table>" in result._repr_html_()
     assert repr(pickle.loads(pickle.dumps(result))) == repr(result)
     assert "\n" not in repr(result)
+    parts = (result.data, result.ranking, result.ranking.best, result.data.trials[0])
+    for part in (*parts, gs.compare("f", "f2", home=home).comparison):
+        assert len(repr(part)) < 400
+        assert repr(part).startswith(f"<{type(part).__name__} ")
+        assert "settings" not in repr(part), "of which there are forty"
+    assert repr(result.data) == "<StudyData 'f': 3 trials, 'value'>"
 
 
 def test_a_run_whose_trials_all_fail_warns_though_it_is_quiet_and_filters_reach_it(home):

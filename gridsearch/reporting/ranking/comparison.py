@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch.records import CODE_KEYS
 from gridsearch.reporting.ranking.points import RankedPoint, point_key, values_by_replicate
 from gridsearch.reporting.ranking.winner_differences import difference, mean_of, sign_of
-from gridsearch.reporting.words.text import listed, metric_name, printable
+from gridsearch.reporting.words.text import listed, metric_name, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class SharedPoint:
     differs: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparison:
     """Several studies beside each other.
 
@@ -56,6 +56,10 @@ class Comparison:
     not_comparable: str
     differences: tuple[Difference, ...]
     shared: tuple[SharedPoint, ...]
+
+    def __repr__(self) -> str:
+        """Return one line: the studies, and how many points they share."""
+        return f"<Comparison of {listed(list(self.names))}: {plural(len(self.shared), 'shared point')}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `report --json` with several studies."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from gridsearch.records import Settings, TrialRecord, TrialState, Value
 from gridsearch.records.axis import identity
 from gridsearch.reporting.stats import moments
-from gridsearch.reporting.words.text import show_replicates
+from gridsearch.reporting.words.text import show_params, show_replicates
 from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RankedPoint:
     """A point with its replicates.
 
@@ -50,6 +50,12 @@ class RankedPoint:
     ci_high: float | None = None
     tied_with_best: bool = False
     outsized: bool = False
+
+    def __repr__(self) -> str:
+        """Return one line: place, params and mean; its trials and settings would fill a screen."""
+        return (
+            f"<RankedPoint {self.rank}: {show_params(self.params, limit=160)}; n={self.n}, mean {self.mean}>"
+        )
 
     @property
     def n(self) -> int:

@@ -16,6 +16,7 @@ from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, 
 from gridsearch.reporting.ranking.recipes import mixed_settings
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +40,7 @@ MOST_METRICS: Final = 12
 """Metrics of a function that tables show beside the one that ranks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Ranking:
     """A study's points, best first; points without a result come last, in order of their trials.
 
@@ -73,6 +74,10 @@ class Ranking:
     incomparable: tuple[RankedPoint, ...] = ()
     mixed: tuple[str, ...] = ()
     pareto: ParetoFront | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: how many points there are, and the best."""
+        return f"<Ranking by {self.metric!r}: {plural(len(self.listed), 'point')}; best {self.best}>"
 
     def digits_of(self, metric: str | None = None) -> Digits:
         """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""
