@@ -29,6 +29,16 @@ CHANCE = random.SystemRandom()
 """What the program itself draws from: the process's streams may be a trial's in another thread just now."""
 
 
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Leave Python's stream as it is, whatever is imported meanwhile: rich draws from it when it is."""
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
 class Streams:
     """The streams of one trial.
 

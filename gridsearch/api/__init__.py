@@ -6,7 +6,10 @@ result = gs.run(grid={"lr": [0.01, 0.001], "batch": "10..50:10"}, dataset="digit
 result.points.head()
 """
 
-from gridsearch.api.searches import run
-from gridsearch.api.stored_studies import best, compare, load, predict
+from gridsearch.random_streams import undrawn
+
+with undrawn():
+    from gridsearch.api.searches import run
+    from gridsearch.api.stored_studies import best, compare, load, predict
 
 __all__ = ["best", "compare", "load", "predict", "run"]

@@ -39,8 +39,8 @@ def borrowed(*arithmetic: Mapping[str, Any]) -> Iterator[None]:
 
     Kept are the random streams, logging's handlers and levels, warning filters, `sys.path` and `sys.argv`, the
     environment, the working folder, the umask, the locale, handlers of signals and an alarm, hooks, standard input,
-    how numpy and `decimal` compute and print, and torch's default dtype and device, gradients, autocast, determinism
-    and threads.
+    how `multiprocessing` starts processes, how numpy and `decimal` compute and print, and torch's default dtype and
+    device, gradients, autocast, anomaly detection, determinism and threads.
 
     Args:
         arithmetic: in what the trial's own code computes otherwise, see `plugins.arithmetic`.
@@ -220,6 +220,16 @@ def _set_hooks(before: tuple[Any, ...]) -> None:
     sys.excepthook, sys.displayhook, threading.excepthook, sys.stdin = before
 
 
+def _start_method() -> str | None:
+    """Return how `multiprocessing` starts processes, None while nobody has chosen: torch.fx chooses, by tqdm's lock."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return None if multiprocessing is None else multiprocessing.get_start_method(allow_none=True)
+
+
+def _set_start_method(before: str | None) -> None:
+    sys.modules["multiprocessing"].set_start_method(before, force=True)
+
+
 def _folder() -> str | None:
     try:
         return os.getcwd()  # noqa: PTH109 - a text to go back to
@@ -241,6 +251,7 @@ _KEPT: Final = (
     _Keep(gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
     _Keep(socket.getdefaulttimeout, socket.setdefaulttimeout),
     _Keep(lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0, _end_alarm),
+    _Keep(_start_method, _set_start_method),
     _Keep(_handlers, _set_handlers),
     _Keep(_hooks, _set_hooks),
 )
@@ -278,6 +289,8 @@ def _torch_defaults() -> Iterator[None]:
         stack.enter_context(_outside_autocast())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
+        # it raises where a loss is NaN, and such a trial has diverged
+        stack.enter_context(torch.autograd.set_detect_anomaly(False))
         if device.type != "cpu":
             torch.set_default_device("cpu")
         try:

@@ -9,6 +9,7 @@ import gc
 import io
 import locale
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -73,6 +74,8 @@ def state():
         "threads": torch.get_num_threads(),
         "grad": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
+        "anomalies": torch.is_anomaly_enabled(),
+        "processes": multiprocessing.get_start_method(allow_none=True),
         "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "handlers": list(logging.root.handlers),
@@ -108,6 +111,8 @@ def _meddles(params, seed):
     torch.set_default_dtype(torch.float64)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(3)
+    torch.autograd.set_detect_anomaly(True)
+    multiprocessing.set_start_method("spawn", force=True)
     logging.warning("a first record makes a handler")
     logging.getLogger("theirs").addHandler(logging.StreamHandler())
     logging.root.setLevel(logging.DEBUG)
@@ -158,6 +163,7 @@ def test_a_trial_does_not_depend_on_what_the_session_has_set():
             "y": weights.grad.sum().item(),
             "bytes": weights.element_size(),
             "autocast": torch.is_autocast_enabled("cpu"),
+            "anomalies": torch.is_anomaly_enabled(),
             "third": float(decimal.Decimal(1) / 3),
             "too small": float(np.float64(1e-300) * 1e-300),
         }
@@ -168,6 +174,7 @@ def test_a_trial_does_not_depend_on_what_the_session_has_set():
         with (
             torch.inference_mode(),
             torch.autocast("cpu"),
+            torch.autograd.set_detect_anomaly(True),
             np.errstate(all="raise"),
             decimal.localcontext(prec=3),
         ):
@@ -175,7 +182,14 @@ def test_a_trial_does_not_depend_on_what_the_session_has_set():
     finally:
         torch.set_default_dtype(torch.float32)
     assert inside == plain
-    assert plain[0] == {"y": 8.0, "bytes": 4.0, "autocast": 0.0, "third": 1 / 3, "too small": 0.0}
+    assert plain[0] == {
+        "y": 8.0,
+        "bytes": 4.0,
+        "autocast": 0.0,
+        "anomalies": 0.0,
+        "third": 1 / 3,
+        "too small": 0.0,
+    }
 
 
 def test_what_a_generator_sets_holds_for_all_its_steps_and_not_for_the_next_trial():
@@ -354,3 +368,11 @@ def test_weights_that_change_are_rounded_anew_under_autocast(around):
         # inside of the user's own block torch keeps what it has rounded, as it does without us
         assert torch.equal(outputs(), torch.full((3, 2), 8.0 if around else 12.0))
     assert torch.equal(outputs(), torch.full((3, 2), 12.0))
+
+
+def test_what_the_python_functions_import_draws_nothing_from_the_session_s_stream():
+    code = (
+        "import random, sys; random.seed(1); before = random.getstate(); import gridsearch; gridsearch.run; "
+        "sys.exit(random.getstate() != before or 'rich.style' not in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
