@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import gridsearch as gs
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import DataError, GridsearchError
 from gridsearch.zoo import datasets
 
 ROWS = [(f"im/{i}.png", "cat" if i % 2 else "dog") for i in range(8)]
@@ -61,6 +61,13 @@ def test_usual_names_separators_and_marks_of_encodings_are_understood(folder, he
     first = np.asarray(Image.open(folder / "im" / "0.png"))
     assert np.array_equal(data.train_images[0], first.transpose(2, 0, 1))
     assert "1 of 8 images is grey, the others in colour" in data.notes
+
+
+def test_the_line_that_excel_writes_above_the_columns_says_what_separates_them(folder):
+    text = "sep=;\r\n" + text_of("path;label", [(f'"{name}"', label) for name, label in ROWS], ";")
+    assert load(listed(folder, text)).class_names == ("cat", "dog")
+    with pytest.raises(DataError, match=r"1 of 9 files are not there: gone.png \(line 11\)"):
+        load(listed(folder, text.rstrip() + "\ngone.png;cat\n"))
 
 
 def test_labels_that_are_numbers_are_in_the_order_of_numbers_and_quoted_commas_belong_to_a_path(folder):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SEPARATORS = ",;\t|"
+_MARK = re.compile(r'"?sep=([,;\t|])"?(?=[\r\n])', re.IGNORECASE)
 _MOST_BYTES = 512 << 20
 _LAYOUT = "its first line names the columns, as in: path,label"
 
@@ -43,7 +44,10 @@ def read_table(path: Path) -> CsvTable:
     """
     title = f"csv {str(path)!r}"
     text = _text(path, title)
-    separator = _separator(text)
+    marked = _MARK.match(text)  # as Excel writes it, above the names of the columns
+    if marked is not None:
+        text = text[marked.end() :]
+    separator = _separator(text) if marked is None else marked[1]
     lines = _lines(text, separator, title)
     number, header = next(lines, (0, []))
     columns = tuple(cell.strip() for cell in header)
