@@ -157,6 +157,9 @@ def test_an_object_with_the_attributes_is_as_good_as_a_mapping():
         ([0.0, 1.0, 2.0, 0.0, 1.0, 2.0], ("x", "y", "z"), [0, 1, 2, 0, 1, 2], ("x", "y", "z")),
         (["b", "a", "b", "a", "b", "a"], None, [1, 0, 1, 0, 1, 0], ("a", "b")),
         (["b", "a", "b", "a", "b", "a"], ("b", "a", "c"), [0, 1, 0, 1, 0, 1], ("b", "a", "c")),
+        ([b"b", b"\xc3\xa9"] * 3, None, [0, 1, 0, 1, 0, 1], ("b", "\u00e9")),
+        ([0, 1] * 3, [b"airplane", b"bird"], [0, 1, 0, 1, 0, 1], ("airplane", "bird")),
+        ([0, 1] * 3, np.array([b"airplane", b"bird"]), [0, 1, 0, 1, 0, 1], ("airplane", "bird")),
         ([[0], [1], [0], [1], [0], [1]], ("x", "y"), [0, 1, 0, 1, 0, 1], ("x", "y")),
         ([False, True] * 3, None, [0, 1, 0, 1, 0, 1], ("0", "1")),
     ],
@@ -166,6 +169,20 @@ def test_labels_become_zero_to_classes_minus_one(labels, names, expected, expect
     assert data.train_labels.dtype == np.int64
     assert data.train_labels.tolist() == expected
     assert data.class_names == expected_names
+
+
+@pytest.mark.parametrize(
+    "changes", [{"train_labels": np.array([b"\xe9", b"a"] * 3)}, {"class_names": [b"\xe9", b"a", b"b"]}]
+)
+def test_bytes_that_are_no_text_are_refused(changes):
+    with pytest.raises(DataError, match="hold bytes that are not UTF-8"):
+        normal(**changes)
+
+
+@pytest.mark.parametrize("names", [("Cat", "cat"), ("a b", "a  b"), ("1", "01")])
+def test_classes_whose_names_look_alike_are_doubted(names):
+    data = normal(train_labels=[*names] * 3)
+    assert f"labels '{min(names)}' (3) and '{max(names)}' (3)" in datasets.cautions(data)[0]
 
 
 def test_test_labels_follow_the_classes_of_the_training_labels():

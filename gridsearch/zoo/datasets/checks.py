@@ -7,8 +7,10 @@ of another size once both were resized.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +44,7 @@ def cautions(
         name: gives an image's name where images have one.
         val: which of the training set are the dataset's own validation images.
     """
-    found = [_constant(parts)]
+    found = [*_alike_names(parts, class_names), _constant(parts)]
     found += _same(parts, class_names, name, set(val))
     found += [_few(parts, class_names), majority(parts[0][1], class_names)]
     return tuple(words for words in found if words)
@@ -59,6 +61,30 @@ def majority(labels: np.ndarray, class_names: Sequence[str]) -> str:
         f"always answering {class_names[top]!r} would be right for {100 * share:.3g} % of the training images: "
         "that is the accuracy to beat"
     )
+
+
+def _alike_names(parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Sequence[str]) -> list[str]:
+    """Say which class names mean the same to a reader: they differ in case, spaces, accents' form or digits alone."""
+    counts = np.bincount(np.concatenate([labels for _, labels in parts]), minlength=len(class_names))
+    alike: dict[object, list[int]] = defaultdict(list)
+    for label, name in enumerate(class_names):
+        alike[_meaning(name)].append(label)
+    found = []
+    for labels in alike.values():
+        if len(labels) > 1:
+            names = sorted((class_names[label], int(counts[label])) for label in labels)
+            shown = " and ".join(f"{name!r} ({count})" for name, count in names)
+            only_case = len({name.casefold() for name, _ in names}) == 1
+            how = "differ in upper and lower case alone" if only_case else "look alike"
+            found.append(f"labels {shown} {how}, and are several classes")
+    return found
+
+
+def _meaning(name: str) -> object:
+    """Return what a reader takes a label for: the number that it spells, else its letters in one form."""
+    with suppress(ValueError):
+        return float(name)
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _constant(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:

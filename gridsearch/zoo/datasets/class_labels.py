@@ -80,7 +80,7 @@ def label_vector(value: Any, field: str, count: int, notes: list[str], refuse: R
     if len(labels) != count:
         raise refuse(f"{field} are {len(labels)}, expected {count}, one for each image")
     if labels.dtype.kind in "US":
-        words = labels.astype(str)
+        words = labels.astype(str) if labels.dtype.kind == "U" else _decoded(labels, field, refuse)
         lacking = [i for i, word in enumerate(words) if is_missing(word)]
         if lacking:
             places = ", ".join(map(str, lacking[:_NAMED])) + (", ..." if lacking[_NAMED:] else "")
@@ -161,8 +161,25 @@ def _check_items(items: list[Any], field: str, refuse: Refusal) -> None:
             )
 
 
+def _decoded(words: np.ndarray, field: str, refuse: Refusal) -> np.ndarray:
+    """Return words of bytes as text."""
+    try:
+        return np.strings.decode(words, "utf-8")
+    except UnicodeDecodeError as error:
+        raise refuse(
+            f"{field} hold bytes that are not UTF-8: {error.object!r:.60}", hint="give them as text"
+        ) from error
+
+
+def _text(name: Any, refuse: Refusal) -> str:
+    """Return a class name as text; of bytes, as pickled or HDF5 files hold them, what they spell."""
+    if not isinstance(name, bytes):
+        return str(name)
+    return str(_decoded(np.array([name]), "class_names", refuse)[0])
+
+
 def _unique(names: list[Any], refuse: Refusal) -> tuple[str, ...]:
-    shown = tuple(map(str, names))
+    shown = tuple(_text(name, refuse) for name in names)
     twice = next((name for name in shown if shown.count(name) > 1), None)
     if twice is not None:
         raise refuse(f"class_names hold {twice!r} twice")

@@ -41,7 +41,7 @@ _READER = 1
 _DEEP_READER = "fractions 1"
 """Likewise, where images have more than 8 bits."""
 
-_FORM = 6
+_FORM = 7
 """Raised when what is kept beside the arrays changes."""
 
 _AT_ONCE = 256

@@ -6,9 +6,7 @@ What CSV files and datasets of Hugging Face's library have in common.
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections import Counter, defaultdict
-from contextlib import suppress
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -158,7 +156,6 @@ def tree_of(
             "name its column: --set data.label=COLUMN",
         )
     _check_several(table, counts)
-    _doubt(counts, skipped)
     trained = {row.label for row in rows if row.found.part == TRAIN}
     if untrained := [name for name in classes if name not in trained]:
         names = ", ".join(map(repr, untrained[:_NAMED])) + (", ..." if untrained[_NAMED:] else "")
@@ -242,26 +239,6 @@ def _check_several(table: Table, counts: Mapping[str, int]) -> None:
                     f"label {name!r} names several classes ({counts[name]} images)",
                     hint="an image is of one class: targets of several labels are not trained here",
                 )
-
-
-def _doubt(counts: Mapping[str, int], skipped: Skipped) -> None:
-    """Say which class names mean the same to a reader: they differ in case, spaces, accents' form or digits alone."""
-    alike: dict[object, list[str]] = defaultdict(list)
-    for name in counts:
-        alike[_meaning(name)].append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            shown = " and ".join(f"{name!r} ({counts[name]})" for name in sorted(names))
-            only_case = len({name.casefold() for name in names}) == 1
-            how = "differ in upper and lower case alone" if only_case else "look alike"
-            skipped.cautions.append(f"labels {shown} {how}, and are several classes")
-
-
-def _meaning(name: str) -> object:
-    """Return what a reader takes a label for: the number that it spells, else its letters in one form."""
-    with suppress(ValueError):
-        return float(name)
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _plain(name: str) -> str:
