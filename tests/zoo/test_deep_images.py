@@ -20,8 +20,8 @@ from gridsearch.zoo.datasets.image_decoding import Change
 FULL = (0.0, 65535.0)
 
 
-def png16(pixels):
-    """Write [H, W] or [H, W, C] of 16 bits as PNG, which Pillow does in grey alone."""
+def png16(pixels, clear=()):
+    """Write [H, W] or [H, W, C] of 16 bits as PNG, which Pillow does in grey alone; `clear` is a transparent colour."""
     height, width = pixels.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[pixels.shape[2] if pixels.ndim == 3 else 1]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
@@ -32,7 +32,8 @@ def png16(pixels):
         )
 
     head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    key = chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
+    chunks = chunk(b"IHDR", head) + key + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -102,6 +103,16 @@ def test_deep_grey_with_transparency_is_laid_on_white():
     picture = image_decoding.decode(png16(pixels), size=(1, 2), channels=None, levels=(0.0, 1023.0))
     assert picture.changes == {Change.DEEP, Change.FLATTENED}
     assert picture.pixels.tolist() == [[[pytest.approx(300 / 1023), 1.0]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_a_deep_png_calls_transparent_is_laid_on_white_and_no_other(channels):
+    shades = [700, 701, 2]  # of which Pillow compares the upper eight bits, or none
+    pixels = np.array([shades], np.uint16).reshape(1, 3, 1).repeat(channels, axis=2)
+    content = png16(pixels if channels == 3 else pixels[:, :, 0], clear=[700] * channels)
+    picture = image_decoding.decode(content, size=(1, 3), channels=channels, levels=FULL)
+    assert picture.changes == {Change.DEEP, Change.FLATTENED}
+    assert np.allclose(picture.pixels[:, 0] * 65535, [[65535, 701, 2]] * channels)
 
 
 def test_numbers_of_32_bits_and_floating_point_numbers_are_read_as_they_are():

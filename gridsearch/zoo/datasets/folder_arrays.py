@@ -41,6 +41,9 @@ _READER = 1
 _DEEP_READER = "fractions 1"
 """Likewise, where images have more than 8 bits."""
 
+_CLEAR_READER = "fractions 2"
+"""Likewise, where some of these have transparency."""
+
 _FORM = 7
 """Raised when what is kept beside the arrays changes."""
 
@@ -213,7 +216,11 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         groups=_groups(own) if tree.group_from else None,
     )
     content: list[object] = [_READER, size, channels, _content(used, tree)]
-    return Decoded(data, _sum([*content, _DEEP_READER, levels] if kind != np.uint8 else content))
+    if kind != np.uint8:
+        change = image_decoding.Change
+        clear = any({change.DEEP, change.FLATTENED} <= picture.changes for picture in pictures)
+        content += [_CLEAR_READER if clear else _DEEP_READER, levels]
+    return Decoded(data, _sum(content))
 
 
 def _inspect(

@@ -197,10 +197,14 @@ def _deep_values(image: Image.Image, content: bytes) -> tuple[np.ndarray, np.nda
     try:
         image.load()
         values = deep_pixels.values(image, content, FORMATS)
-        transparent = image.mode == "RGBA" or "transparency" in image.info
-        if not transparent or image.mode not in ("RGB", "RGBA"):
+        if image.mode == "RGBA":
+            alpha = np.asarray(image.getchannel("A")) / 255
+        elif (clear := image.info.get("transparency")) is not None:
+            # a PNG's one transparent colour, in all its bits, of which Pillow compares eight
+            differs = values != np.asarray(clear)
+            alpha = (differs if differs.ndim == 2 else differs.any(axis=2)).astype(np.float64)
+        else:
             return values, None
-        alpha = np.asarray(image.convert("RGBA").getchannel("A")) / 255
         return values, None if alpha.min() == 1 else alpha
     except MemoryError:
         raise
