@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.figures.fast_png import quick_confusion_png
-from gridsearch.reporting.stats.predictions import confusion_matrix, usable
+from gridsearch.reporting.stats.predictions import confusion_matrix, harmless, usable
 from gridsearch.reporting.words.text import show_params, show_replicate
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class ExportedRun:
     files: Mapping[str, bytes]
     digest: str
 
+    def beyond_steps(self) -> dict[str, float]:
+        """Return those of the final metrics that are not what the steps end with, be it for want of any."""
+        return _beyond(self.steps, self.final)
+
 
 def exported_runs(data: StudyData, predictions: Callable[[int], Predictions | None]) -> Iterator[ExportedRun]:
     """Give the trials that have ended, in order of their numbers.
@@ -70,10 +74,19 @@ def exported_runs(data: StudyData, predictions: Callable[[int], Predictions | No
             "final": _finite(trial.metrics),
         }
         files = _confusion(data, trial, predictions)
-        text = json.dumps(content, sort_keys=True, default=str) + "".join(
+        shown = {name for _, metrics in content["steps"] for name in metrics}
+        text = "" if shown.isdisjoint(_beyond(content["steps"], content["final"])) else "final last "
+        text += json.dumps(content, sort_keys=True, default=str) + "".join(
             f"{name} {hashlib.sha256(kept).hexdigest()}" for name, kept in files.items()
         )
         yield ExportedRun(**content, files=files, digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def _beyond(steps: Sequence[tuple[int, Mapping[str, float]]], final: Mapping[str, float]) -> dict[str, float]:
+    last: dict[str, float] = {}
+    for _, metrics in steps:
+        last |= metrics
+    return {name: value for name, value in final.items() if last.get(name) != value}
 
 
 def _tags(data: StudyData, trial: TrialRecord) -> dict[str, str]:
@@ -111,7 +124,8 @@ def _confusion(
     names = data.classes_of(trial.settings) or tuple(map(str, range(len(matrix))))
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["true class", *names])
-    table.writerows([name, *map(int, row)] for name, row in zip(names, matrix, strict=True))
+    harmless_names = [harmless(name) for name in names]
+    table.writerow(["true class", *harmless_names])
+    table.writerows([name, *map(int, row)] for name, row in zip(harmless_names, matrix, strict=True))
     picture = quick_confusion_png(found, class_names=names, title=f"Trial {trial.number}")
     return {f"{CONFUSION}.png": picture, f"{CONFUSION}.csv": text.getvalue().encode("utf-8", "replace")}

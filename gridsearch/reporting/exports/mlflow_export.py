@@ -194,10 +194,12 @@ class _Experiment:
         tags = [entities.RunTag(name, value[:_LONGEST]) for name, value in run.tags.items()]
         steps = [(step, name, value) for step, metrics in run.steps for name, value in metrics.items()]
         last = max((step for step, _ in run.steps), default=0)
-        shown = {name for _, name, _ in steps}
-        steps += [(last, name, value) for name, value in run.final.items() if name not in shown]
-        names = _allowed(dict.fromkeys(name for _, name, _ in steps))
+        names = _allowed(dict.fromkeys((*(name for _, name, _ in steps), *run.final)))
         metrics = [entities.Metric(names[name], value, 0, step) for step, name, value in steps]
+        # of one step the later one is what MLflow shows of a run: what ranks it, not what came last
+        metrics += [
+            entities.Metric(names[name], value, 1, last) for name, value in run.beyond_steps().items()
+        ]
         for begin in range(0, len(params), 100):
             self._client.log_batch(run_id, params=params[begin : begin + 100])
         for begin in range(0, len(metrics), _BATCH):

@@ -21,6 +21,7 @@ def fit(params, seed):
         raise ValueError("nine")
     for step in range(1, 4):
         yield {"loss": params["a"] / step + seed, "rate": float("nan"), "hits|%": 1.0, "hits_%": 2.0, "/x//y": 3.0}
+    return {"loss": params["a"] / 3 + seed + 0.5, "hits_%": 2.0}
 """
 
 
@@ -111,8 +112,16 @@ def test_mlflow_gets_the_study_as_an_experiment_and_each_trial_as_a_run_once(hom
     # Metrics whose names MLflow does not take have others there, each its own.
     assert main(["export", "--study", "plain", "--to", "mlflow"]) == 0
     runs = client.search_runs([client.get_experiment_by_name("plain").experiment_id])
-    found = next(run.data.metrics for run in runs if run.data.params.get("a") == "2")
+    run = next(run for run in runs if run.data.params.get("a") == "2")
+    found = run.data.metrics
     assert (found["hits__"], found["hits___2"], found["_x__y"]) == (1.0, 2.0, 3.0)
+
+    # What a function returned at its end ranks, not what it yielded last; the steps are there as well.
+    trial = next(t for t in gs.load("plain", home=home).data.trials if t.params["a"] == 2)
+    assert found["loss"] == trial.value == pytest.approx(2 / 3 + 0.5)
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [m.step for m in history] == [1, 2, 3, 3]
+    assert len(client.get_metric_history(run.info.run_id, "hits__")) == 3
 
     # What is no place for a tracking store is said in one line.
     capsys.readouterr()
