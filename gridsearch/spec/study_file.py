@@ -40,7 +40,9 @@ _OTHER_ENCODINGS = (  # UTF-32's mark begins with that of UTF-16
     ((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-32"),
     ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-16"),
 )
-_POSITION = re.compile(r"\s*\(at (line \d+, column \d+|end of document)\)$")
+_POSITION = re.compile(r"\s*\(at (line (\d+), column \d+|end of document)\)$")
+_NO_DIGIT = re.compile(r"(?<![\w.])[+-]?\.\d|\d\.(?![\d.])")
+_UNQUOTED = re.compile(r"\d\.\.|(?<![\w.\"'+-])(?!(?:true|false|inf|nan)\b)[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +119,10 @@ def load_toml(
 
 
 def _parse(path: Path, problems: ErrorCollector) -> dict[str, Any]:
+    content = ""
     try:
-        return tomllib.loads(_text(path.read_bytes()))
+        content = _text(path.read_bytes())
+        return tomllib.loads(content)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise UsageError(f"study file {str(path)!r}: {reason}") from None
@@ -130,10 +134,21 @@ def _parse(path: Path, problems: ErrorCollector) -> dict[str, Any]:
         text = str(error)
         position = _POSITION.search(text)
         where = f"{path}: {position[1]}" if position else str(path)
-        problems.add(where, _POSITION.sub("", text))
+        line = content.splitlines()[int(position[2]) - 1] if position and position[2] else ""
+        problems.add(where, f"{_POSITION.sub('', text)}{_meant(line)}")
     except RecursionError:
         problems.add(str(path), "nested too deeply")
     return {}
+
+
+def _meant(line: str) -> str:
+    """Say how TOML writes what the command line takes as it stands: numbers without a digit, words and ranges."""
+    values = re.sub(r"\"[^\"]*\"|'[^']*'|#.*", "", line.partition("=")[2])
+    if _NO_DIGIT.search(values):
+        return "; a number needs a digit on both sides of its dot: 0.1, not .1"
+    if _UNQUOTED.search(values):
+        return '; words and ranges stand in quotes: "none", "10..50:10"'
+    return ""
 
 
 def _text(content: bytes) -> str:

@@ -186,6 +186,29 @@ def test_a_wrong_file_is_told_with_its_place(write, text, problem):
 
 
 @pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("lr = [.1, 0.2]", "0.1, not .1"),
+        ("lr = -.5", "0.1, not .1"),
+        ("lr = [1., 2.]", "0.1, not .1"),
+        ("batch = 10..50:10", '"10..50:10"'),
+        ("norm = [none, standard]", '"none"'),
+        ("norm = ['none', standard]", '"none"'),
+        ("nesterov = [True, False]", '"none"'),
+        ("lr = [1e-3, 0.1 0.2]", ""),
+        ('norm = ["none" "standard"]  # .1', ""),
+    ],
+)
+def test_what_the_command_line_takes_and_toml_does_not_is_told_with_its_form(tmp_path, line, meant):
+    path = tmp_path / "study.toml"
+    path.write_text(f"[grid]\n{line}\n")
+    with pytest.raises(SpecError, match="line 2, column") as refused:
+        load_toml(path)
+    assert meant in str(refused.value)
+    assert bool(meant) == (";" in str(refused.value))
+
+
+@pytest.mark.parametrize(
     ("text", "start"),
     [
         ("study = \n", "line 1, column 9: "),
