@@ -24,6 +24,8 @@ EACH_NUMBER(logarithm_of_1_more, log1p)
 
 #else
 
+typedef uint32_t digits __attribute__((vector_size(BYTES))); /* bits of numbers, whose sums may overflow */
+
 /* 2^n e^r with n the whole number nearest to x / ln 2; e^r by the polynomial of Cephes' expf. */
 INLINE vec exponential(vec x) {
   const vec whole = all(12582912.0f); /* 1.5 * 2^23: sums with it are whole numbers, and end in their bits */
@@ -36,7 +38,7 @@ INLINE vec exponential(vec x) {
   p = p * r + all(1.6666665459e-1f);
   p = p * r + all(5.0000001201e-1f);
   p = p * r * r + r + all(1.0f);
-  vec y = (vec)((mask)p + ((mask)shifted << 23));
+  vec y = (vec)((digits)p + ((digits)shifted << 23)); /* of no meaning where n is too far from 0: see below */
   y = where((mask)(x < all(-87.0f)), all(0.0f), y);
   y = where((mask)(x > all(88.3f)), all(INFINITY), y);
   return where((mask)(x == x), y, x);
