@@ -11,6 +11,8 @@ import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.training.kernels.stages import Activation, Curve, Pick
@@ -58,6 +60,9 @@ def _curved(r: StageReader, x: torch.Tensor, curve: Curve, *bounds: float) -> to
     return stage_numbers.each(r, x, Activation(curve, *(float(bound) for bound in bounds)))
 
 
+_ODD = 3, 5  # powers that are products with the one before
+
+
 def _power(r: StageReader, input: torch.Tensor, exponent: Any) -> torch.Tensor:
     curves = {
         2: (Curve.SQUARE,),
@@ -67,8 +72,10 @@ def _power(r: StageReader, input: torch.Tensor, exponent: Any) -> torch.Tensor:
         -0.5: (Curve.ROOT, Curve.RECIPROCAL),
         1: (),
     }
-    if exponent == 3:
-        return stage_numbers.multiply(r, input, _curved(r, input, Curve.SQUARE))
+    if exponent in _ODD:
+        return stage_numbers.multiply(r, input, _power(r, input, exponent - 1))
+    if exponent in (-2, -3, -4):
+        return _curved(r, _power(r, input, -exponent), Curve.RECIPROCAL)
     if isinstance(exponent, float) and exponent not in curves and exponent % 1 and exponent > 0:
         return _curved(r, input, Curve.POWER, exponent)
     if not isinstance(exponent, int | float) or exponent not in curves:
@@ -77,6 +84,49 @@ def _power(r: StageReader, input: torch.Tensor, exponent: Any) -> torch.Tensor:
     for curve in curves[exponent]:
         found = _curved(r, found, curve)
     return found
+
+
+def _log_sum(r: StageReader, input: torch.Tensor, dim: Any, keepdim: bool = False) -> torch.Tensor:
+    """Take in the logarithm of a sum of exponentials, which are taken of what is less than the largest."""
+    most = _amax(r, input, dim, True)
+    total = _total(r, _curved(r, _difference(r, input, most), Curve.EXPONENTIAL), dim, keepdim)
+    shape = total.shape
+    return stage_numbers.add(r, _curved(r, total, Curve.LOGARITHM), most.reshape(shape))
+
+
+def _interpolated(r: StageReader, input: torch.Tensor, end: torch.Tensor, weight: Any) -> torch.Tensor:
+    return _sum(r, input, _product(r, _difference(r, end, input), weight))
+
+
+def _plus_product(r: StageReader, input: Any, one: Any, two: Any, *, value: float = 1.0) -> torch.Tensor:
+    return _sum(r, input, stage_numbers.affine(r, _product(r, one, two), value, 0.0))
+
+
+def _lp_pool(
+    r: StageReader,
+    input: torch.Tensor,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> torch.Tensor:
+    """Take in the root of a window's mean of powers, times how many there are, as torch computes it."""
+    if ceil_mode:
+        raise NoPlan("a window that leaves the map")
+    count = kernel_size**2 if isinstance(kernel_size, int) else math.prod(kernel_size)
+    means = r.layer("", nn.AvgPool2d(kernel_size, stride), _power(r, input, norm_type))
+    return _power(r, stage_numbers.affine(r, means, float(count), 0.0), 1.0 / norm_type)
+
+
+def _cosine(
+    r: StageReader, x1: torch.Tensor, x2: torch.Tensor, dim: int = 1, eps: float = 1e-8
+) -> torch.Tensor:
+    a, b = stage_numbers.alike(*(stage_numbers.shared(x, y) for x, y in ((x1, x2), (x2, x1))))
+
+    def unit(x: torch.Tensor) -> torch.Tensor:
+        return _quotient(r, x, _clamp(r, _norm(r, x, 2, dim, True), eps))
+
+    return _total(r, stage_numbers.multiply(r, unit(a), unit(b)), dim)
 
 
 def _clamp(r: StageReader, input: torch.Tensor, min: Any = None, max: Any = None) -> torch.Tensor:
@@ -187,6 +237,11 @@ def _rsqrt(r: StageReader, input: torch.Tensor) -> torch.Tensor:
 
 ARITHMETIC: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.rsqrt, "rsqrt"), _rsqrt),
+    **dict.fromkeys((torch.logsumexp, "logsumexp"), _log_sum),
+    **dict.fromkeys((torch.lerp, "lerp"), _interpolated),
+    **dict.fromkeys((torch.addcmul, "addcmul"), _plus_product),
+    F.lp_pool2d: _lp_pool,
+    **dict.fromkeys((F.cosine_similarity, torch.cosine_similarity), _cosine),
     **dict.fromkeys((operator.pow, torch.pow, "pow"), _power),
     **dict.fromkeys(
         (torch.clamp, torch.clip, "clamp", "clip", "clamp_", torch.clamp_min, "clamp_min"), _clamp

@@ -32,12 +32,15 @@ _DIMENSIONS = 3  # of tokens [B, T, D]
 
 def softmax(r: StageReader, x: torch.Tensor, dim: int | None, *, logarithm: bool = False) -> torch.Tensor:
     """Return the codes of softmax over a dimension, or of its logarithm."""
+    if dim is not None and stage_numbers.lacks_images(x):
+        own = dim % x.dim() + 1
+        return stage_numbers.for_all(r, lambda each: softmax(r, each, own, logarithm=logarithm), x)
     first, at = r.images_first(x)
     if dim is None or dim % x.dim() == at.dim:
         raise NoPlan("softmax over images")
-    (own,) = at.dims(dim % x.dim())
-    value, rows = r.rows(first.movedim(own, -1))
-    return at.back(r.of_rows(r.add(Softmax(logarithm), value), rows).movedim(-1, own))
+    (over,) = at.dims(dim % x.dim())
+    value, rows = r.rows(first.movedim(over, -1))
+    return at.back(r.of_rows(r.add(Softmax(logarithm), value), rows).movedim(-1, over))
 
 
 def product(r: StageReader, a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> torch.Tensor:

@@ -289,6 +289,7 @@ MOVING_METHODS = {
         "clone",
         "unfold",
     ),
+    *("rot90", "tril", "triu", "diagonal", "fliplr", "flipud", "repeat_interleave"),
 }
 MOVES = {
     *(getattr, torch.cat, torch.concat, torch.stack, torch.flatten, torch.unflatten),
@@ -296,6 +297,8 @@ MOVES = {
     *(torch.split, torch.unbind, torch.select, torch.narrow, torch.squeeze, torch.unsqueeze, torch.roll),
     *(torch.flip, torch.tile, torch.pixel_shuffle, torch.pixel_unshuffle, torch.channel_shuffle),
     *(F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle, torch.broadcast_to, torch.clone),
+    *(torch.hstack, torch.vstack, torch.dstack, torch.rot90, torch.tril, torch.triu, torch.diagonal),
+    *(torch.fliplr, torch.flipud, torch.swapdims, torch.repeat_interleave),
 }
 """What only moves numbers: it moves codes too."""
 

@@ -37,15 +37,38 @@ from gridsearch.training.lanes.compile.places import (
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gridsearch.training.kernels.stages import Shape, Stage
     from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.stage_reader import StageReader
 
 
+def for_all(r: StageReader, call: Callable[..., torch.Tensor], *given: torch.Tensor) -> torch.Tensor:
+    """Return the codes of what is made of parameters alone, and so is the same for all images: it has none.
+
+    Args:
+        r: what the network is read by.
+        call: makes it, of codes that have images first.
+        given: codes of parameters and constants.
+
+    Raises:
+        NoPlan: they are many, for each image computes them anew.
+    """
+    if sum(codes.numel() for codes in given) > _MOST_SHARED:
+        raise NoPlan("arithmetic of many parameters alone")
+    if not any(codes.dim() for codes in given):
+        return for_all(r, call, *(codes.view(1) for codes in given)).view(())
+    return r.of_all(call(*(codes.expand(SAMPLE, *codes.shape) for codes in given)))
+
+
+_MOST_SHARED = 2**12
+
+
 def each(r: StageReader, x: Any, stage: Stage) -> torch.Tensor:
     """Return the codes of an activation after a stage that acts on each number."""
+    if lacks_images(x):
+        return for_all(r, lambda own: each(r, own, stage), x)
     first, at = r.images_first(x)
     value, places = r.whole(first)
     return at.back(r.fresh(r.add(stage, value), places))
@@ -61,16 +84,32 @@ def affine(r: StageReader, x: Any, slope: float, level: float) -> torch.Tensor:
 
 def add(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the codes of a sum."""
-    return _pair(r, Add(), *alike(a, b))
+    return _together(r, Add(), *alike(a, b))
 
 
 def multiply(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the codes of a product: of maps or tokens with a number for each channel, or number by number."""
-    return _pair(r, Multiply(), *alike(a, b))
+    return _together(r, Multiply(), *alike(a, b))
+
+
+def _together(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if all(_is_parameter(codes) for codes in (a, b)):
+        return for_all(r, lambda *own: _pair(r, stage, *own), a, b)
+    return _pair(r, stage, a, b)
 
 
 def _is_parameter(codes: torch.Tensor) -> bool:
     return bool((values_of(codes) >= PARAMETERS).all())
+
+
+def lacks_images(codes: Any) -> bool:
+    """Whether codes are those of parameters and constants, as they are and not for every image."""
+    if not isinstance(codes, torch.Tensor) or codes.numel() == 0:
+        return False
+    values = values_of(codes)
+    made_of = bool(((values < 0) | (values >= PARAMETERS)).all()) and bool((values >= PARAMETERS).any())
+    repeated = codes.dim() > 0 and len(codes) == SAMPLE and bool((codes == codes[:1]).all())
+    return made_of and not repeated
 
 
 def shared(codes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -92,8 +131,6 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 def _pair(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the codes of two activations' numbers taken together; in the order of the later one, if it is whole."""
-    if all(_is_parameter(codes) for codes in (a, b)):
-        raise NoPlan("arithmetic of parameters alone")
     _, at = r.images_first(b if _is_parameter(a) else a)
     a, b = (at.first(codes, SAMPLE) for codes in (a, b))
     last = max((a, b), key=lambda codes: (r.is_whole(codes), not _is_parameter(codes), _spread(r, codes)))

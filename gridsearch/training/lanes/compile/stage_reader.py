@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _MAP = 3  # dimensions of one image's maps
 _MOST_CONSTANTS = 2**20
+_OF_ALL = "value "  # in the place of a parameter's name: of a value that all images share
 
 
 class StageReader:
@@ -171,7 +172,38 @@ class StageReader:
             raise NoPlan("a layer whose weights are no parameters")
         if not torch.equal(places_of(codes).flatten(), torch.arange(codes.numel())):
             raise NoPlan("a layer whose weights are turned")
-        return self._parameters[number - PARAMETERS]
+        name = self._parameters[number - PARAMETERS]
+        if name.startswith(_OF_ALL):
+            raise NoPlan("a layer whose weights are no parameters")
+        return name
+
+    def rows_of(self, codes: torch.Tensor) -> tuple[str, int]:
+        """Return the name of the parameter of which codes are some rows as they are, and the first of these.
+
+        Raises:
+            NoPlan: they are something else.
+        """
+        number = only_value(codes)
+        if number is None or not PARAMETERS <= number < CONSTANTS:
+            raise NoPlan("a layer whose weights are no parameters")
+        name = self._parameters[number - PARAMETERS]
+        whole = codes if name.startswith(_OF_ALL) else self.tensor(name)
+        first = int(places_of(codes).flatten()[0]) * len(whole) // whole.numel()
+        if not torch.equal(whole[first : first + len(codes)], codes):
+            raise NoPlan("a layer whose weights are turned")
+        return self.parameter(whole) or "", first
+
+    def of_all(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return the codes of an activation that all images share, which is made of parameters, without images."""
+        found: torch.Tensor = self.one(codes)
+        for value in (v for v in all_values(found) if v < PARAMETERS):
+            name = f"{_OF_ALL}{value}"
+            if name not in self._parameters:
+                self._parameters.append(name)
+                self._known[name.encode(), ()] = value
+            own = encode(PARAMETERS + self._parameters.index(name), places_of(found), None)
+            found = torch.where(values_of(found) == value, own, found)
+        return found
 
     def set(self, node: fx.Node, codes: torch.Tensor) -> None:
         """Take note of what a node gives.

@@ -316,6 +316,53 @@ class Grown(Net):
         return torch.cat([y.mean((2, 3)), self.rows(y.flatten(2)[..., :9]).flatten(1)], 1)
 
 
+class OfParameters(Net):
+    """Arithmetic of parameters alone: gates, a temperature without dimensions, their softmax and their sum."""
+
+    def more(self):
+        self.a, self.b = nn.Parameter(torch.randn(8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1))
+        self.gates, self.temperature = nn.Parameter(torch.randn(2)), nn.Parameter(torch.tensor(0.3))
+
+    def body(self, x):
+        shares, gate = self.gates.softmax(0), torch.sigmoid(self.gates[0])
+        x = x * (self.a + self.b) / (self.a.abs() + 1)
+        return (shares[0] * x + shares[1] * x.relu() + (1 - gate) * x.tanh()) * self.temperature.exp().clamp(
+            max=9.0
+        )
+
+
+class Powers(Net):
+    """Functions that are made of sums, powers and logarithms: pooling of powers, cosines, a smooth maximum."""
+
+    def more(self):
+        self.pool, self.rooted = nn.LPPool2d(2, 2), nn.LPPool2d(3, 2, 1)
+        self.cosine, self.prototypes = nn.CosineSimilarity(-1), nn.Parameter(torch.randn(5, 8))
+
+    def body(self, x):
+        close = torch.lerp(x, torch.addcmul(x, x, x, value=0.5), 0.3)
+        pooled = [self.pool(x).flatten(1), self.rooted(x.sigmoid()).flatten(1)]
+        means = x.mean((2, 3))
+        likeness = F.cosine_similarity(means.unsqueeze(1), self.prototypes.unsqueeze(0), dim=-1)
+        more = [likeness, self.cosine(x[..., :2], x[..., 2:]).flatten(1), x.logsumexp((2, 3)), means**5]
+        return torch.cat(
+            [*pooled, *more, close.logsumexp(1, keepdim=True).flatten(1), (means**2 + 1) ** -2], 1
+        )
+
+
+class Turned(Net):
+    """Numbers that move in further ways, and dense layers of some rows of a weight."""
+
+    def more(self):
+        self.qkv, self.bias = nn.Linear(8, 12), nn.Parameter(torch.randn(12))
+
+    def body(self, x):
+        y = torch.hstack([torch.rot90(x, 1, (2, 3)), x.tril(), x.triu().fliplr()]).repeat_interleave(2, 3)
+        tokens = x.flatten(2).transpose(1, 2)
+        q = F.linear(tokens, self.qkv.weight[:4], self.qkv.bias[:4])
+        v = F.linear(tokens, self.qkv.weight[8:], self.bias[8:])
+        return torch.cat([y.flatten(1), x.diagonal(0, 2, 3).flatten(1), (q * v).flatten(1)], 1)
+
+
 class Cells(Net):
     """Recurrent cells, step by step."""
 
@@ -357,6 +404,9 @@ _OWN = (
         Recurs,
         Begun,
         Grown,
+        OfParameters,
+        Powers,
+        Turned,
         Cells,
     ),
 )
@@ -392,14 +442,24 @@ class Across(Net):
         return x + x.flip(0)
 
 
-class OfParameters(Net):
-    """Arithmetic of parameters alone."""
+class WeightsOfWeights(Net):
+    """A layer whose weights are no parameters."""
 
     def more(self):
-        self.a, self.b = nn.Parameter(torch.randn(8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1))
+        self.a, self.b = nn.Parameter(torch.randn(8, 8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1, 1))
 
     def body(self, x):
-        return x * (self.a + self.b)
+        return F.conv2d(x, self.a * self.b)
+
+
+class ManyParameters(Net):
+    """Arithmetic of so many parameters that each image would compute them anew."""
+
+    def more(self):
+        self.a = nn.Parameter(torch.randn(600, 8, 1, 1))
+
+    def body(self, x):
+        return x + self.a.sigmoid()[7] * self.a.exp()[3]
 
 
 class Chosen(Net):
@@ -416,7 +476,7 @@ class Counting(Net):
         return x * x.shape[0]
 
 
-@pytest.mark.parametrize("kind", [Across, OfParameters, Chosen, Counting])
+@pytest.mark.parametrize("kind", [Across, WeightsOfWeights, ManyParameters, Chosen, Counting])
 def test_what_is_no_stage_has_no_plan(kind):
     model, x = kind(), torch.rand(3, 1, 8, 8)
     model(x)
