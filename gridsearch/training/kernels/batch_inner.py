@@ -211,7 +211,7 @@ class MapStages:
                 s.pool[place] = _Pool(1, *how)
         if run.norm is not None:
             s.normalizes, s.affine = 1, int(run.norm.affine)
-            s.eps, s.momentum = run.norm.eps, run.norm.momentum
+            s.eps, s.momentum = run.norm.eps, -1.0 if run.norm.momentum is None else run.norm.momentum
         s.adds, s.activates = int(run.add is not None), int(run.activation is not None)
         s.slope = run.activation.slope if isinstance(run.activation, LeakyRelu) else 0.0
         return s

@@ -49,11 +49,13 @@ static void close_statistics(const struct shapes *s, const struct op_args *a, co
                              const struct saved *saved) {
   const double *mean = w->statistics, *squares = mean + s->outputs, count = (double)a->images * middle_pixels(s);
   REAL *running_mean = a->buffers[0], *running_var = a->buffers[1];
+  /* the count of batches moves after the step */
+  const double momentum = s->momentum < 0 ? 1.0 / (double)(1 + *(const int64_t *)a->buffers[2]) : s->momentum;
   for (ptrdiff_t c = 0; c < s->outputs; c++) {
     saved->mean[c] = (REAL)mean[c];
     saved->scale[c] = (REAL)(1 / sqrt(squares[c] / count + s->eps));
-    running_mean[c] = (REAL)(s->momentum * mean[c] + (1 - s->momentum) * running_mean[c]);
-    running_var[c] = (REAL)(s->momentum * (squares[c] / (count - 1)) + (1 - s->momentum) * running_var[c]);
+    running_mean[c] = (REAL)(momentum * mean[c] + (1 - momentum) * running_mean[c]);
+    running_var[c] = (REAL)(momentum * (squares[c] / (count - 1)) + (1 - momentum) * running_var[c]);
   }
 }
 

@@ -23,7 +23,7 @@ struct shapes {
   struct product sums, data;
   struct pool pool[2];
   int64_t normalizes, affine;
-  double eps, momentum;
+  double eps, momentum; /* a negative momentum: means of all batches, whose count is buffers[2] */
   int64_t adds, activates;
   double slope; /* of the activation below zero */
 };

@@ -51,13 +51,15 @@ class BatchNorm:
 
     Attributes:
         channels: C.
+        momentum: of the running statistics; None where they are the means of all batches' statistics: the count of
+            batches is then a third buffer.
         affine: it has a weight and a bias.
         tracked: it has running statistics; without them, evaluation too takes those of the batch.
     """
 
     channels: int
     eps: float = 1e-5
-    momentum: float = 0.1
+    momentum: float | None = 0.1
     affine: bool = True
     tracked: bool = True
 

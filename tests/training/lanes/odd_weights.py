@@ -268,6 +268,32 @@ def module_shared_by_two_names():
     return net
 
 
+class Averages(nn.Module):
+    """Batch norms whose running statistics are means of all batches', of maps and of features."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4, momentum=None)
+        self.last, self.other = nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3, momentum=None)
+
+    def forward(self, x):
+        return self.other(self.last(self.norm(self.conv(x)).relu().mean((2, 3))))
+
+
+oddity("stacked")(Averages)
+
+
+class AveragesTwice(Twice):
+    """A batch norm whose count of batches moves twice in a step."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64, momentum=None)
+
+
+oddity("stacked")(AveragesTwice)
+
+
 @oddity("stacked")
 def frozen_layer():
     net = Net()

@@ -83,15 +83,15 @@ def batch_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.BatchNor
     """Batch norm, with its counter."""
     mean, var = own_weight(g, place, m, "running_mean"), own_weight(g, place, m, "running_var")
     learns = m.training and mean is not None
+    count = None
     if learns:
-        require(m.momentum is not None, "batch norm with a cumulative average has no stacked form")
         counter = g.weight(f"{place}.num_batches_tracked")
-        g.graph.add(lambda t: t.add_(1), counter)
+        count = g.emit(Form.STACKED, (), lambda t: t.add_(1), counter)
     weight, bias = own_weight(g, place, m, "weight"), own_weight(g, place, m, "bias")
+    # without a momentum, running statistics are the mean of all batches'
+    momentum = count if learns and m.momentum is None else m.momentum or 0.0
     # modules are in training mode while they are rewritten; the traced mode is the rewriter's
-    return batch_norm_rule(
-        g, node, x, mean, var, weight, bias, m.training or mean is None, m.momentum or 0.0, m.eps
-    )
+    return batch_norm_rule(g, node, x, mean, var, weight, bias, m.training or mean is None, momentum, m.eps)
 
 
 def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
@@ -103,10 +103,10 @@ def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     weight: Value | None = None,
     bias: Value | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: Any = 0.1,
     eps: float = 1e-5,
 ) -> Value:
-    """Batch norm: lanes are more channels."""
+    """Batch norm: lanes are more channels; the momentum may be how many batches each lane has seen."""
     mark_images_read(g, input)
     how = (running_mean, running_var, weight, bias, training, momentum, eps)
     if input.rank == 4:

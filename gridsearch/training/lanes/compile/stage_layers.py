@@ -84,10 +84,12 @@ def _linear(r: StageReader, place: str, m: nn.Linear, x: Any) -> torch.Tensor:
 
 
 def _batch_norm(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
-    if m.momentum is None or m.running_mean is None:
-        raise NoPlan("a batch norm without moving averages")
+    if m.running_mean is None:
+        raise NoPlan("a batch norm without running statistics")
     params, buffers = _names(place, m, "weight", "bias"), _names(place, m, "running_mean", "running_var")
     counter = _names(place, m, "num_batches_tracked")[0]
+    if m.momentum is None:
+        buffers = *buffers, counter
     return stage_norms.batch_norm(r, x, params, buffers, momentum=m.momentum, eps=m.eps, counter=counter)
 
 

@@ -27,15 +27,18 @@ def batch_norm(
     params: Sequence[str | None],
     buffers: Sequence[str | None],
     *,
-    momentum: float,
+    momentum: float | None,
     eps: float,
     counter: str | None,
 ) -> torch.Tensor:
-    """Return the codes of a batch norm with moving averages, with parameters and buffers of these names."""
+    """Return the codes of a batch norm with running statistics, with parameters and buffers of these names."""
     first = r.one(x)
     value = r.features(x) if first.dim() == 1 else r.maps(x)
     norm = BatchNorm(len(first), eps, momentum, affine=params[0] is not None)
     there = tuple(name for name in buffers if name is not None)
+    if momentum is None and r.reads_buffer(str(counter)):
+        # the count moves between its calls
+        raise NoPlan("a batch norm that averages over all batches, called twice")
     found = r.add(norm, value, params=tuple(params), buffers=there, counter=counter)
     return r.of_maps(found).reshape(x.shape)
 

@@ -243,6 +243,10 @@ class StageReader:
 
     # New stages
 
+    def reads_buffer(self, name: str) -> bool:
+        """Whether a stage has a buffer."""
+        return any(name in node.buffers for node in self._nodes)
+
     def add(self, stage: Stage, *inputs: int, **rest: Any) -> int:
         """Append a stage, and return the number of its result."""
         shape = shape_after(stage, self.shape(inputs[0]) if inputs else ())

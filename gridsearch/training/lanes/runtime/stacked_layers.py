@@ -111,10 +111,23 @@ def batch_norm(
     w: torch.Tensor | None,
     b: torch.Tensor | None,
     training: bool,
-    momentum: float,
+    momentum: float | torch.Tensor,
     eps: float,
 ) -> torch.Tensor:
-    """Batch norm of [B, K*C, ...] with each lane's own statistics and weights [K, C]."""
+    """Batch norm of [B, K*C, ...] with each lane's own statistics and weights [K, C].
+
+    In place of a momentum there may be how many batches each lane has seen [K], this one included: the running
+    statistics are then the means of all batches'.
+    """
+    if isinstance(momentum, torch.Tensor):
+        assert mean is not None
+        assert var is not None
+        own = torch.zeros_like(mean), torch.zeros_like(var)
+        y = batch_norm(x, *own, w, b, training, 1.0, eps)
+        share_K1 = momentum.to(mean.dtype).reciprocal().unsqueeze(1)
+        for running, batch in zip((mean, var), own, strict=True):
+            running.lerp_(batch, share_K1)
+        return y
     flat_mean = None if mean is None else mean.view(-1)  # views, which are updated in place
     flat_var = None if var is None else var.view(-1)
     return F.batch_norm(x, flat_mean, flat_var, merge(w), merge(b), training, momentum, eps)

@@ -270,6 +270,17 @@ class ByFunction(Net):
         return self.batch_norm(F.conv1d(x, self.row.weight, stride=2), self.other, counts=False)
 
 
+class Averages(Net):
+    """Batch norms whose running statistics are means of all batches', alone and after a convolution."""
+
+    def more(self):
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=None)
+        self.other = nn.BatchNorm1d(8, momentum=None)
+
+    def body(self, x):
+        return self.other(F.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
 class Recurs(Net):
     """Recurrent layers over tokens: with dropout between them, both directions, other outputs, states of zeros."""
 
@@ -401,6 +412,7 @@ _OWN = (
         Others,
         Rows,
         ByFunction,
+        Averages,
         Recurs,
         Begun,
         Grown,
