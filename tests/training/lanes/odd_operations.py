@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from tests.training.lanes.odd_networks import ConvNet, Net, oddity
 
@@ -52,6 +53,65 @@ class DropsAChannelOfFeatures(Net):
 
 oddity("stacked")(DropsAChannelOfFeatures)
 
+
+# Activations that are computed again in the backward pass
+
+
+class Checkpointed(Net):
+    """A part with dropout that keeps no activations, which draws the same masks again."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.3)
+
+    def part(self, x):
+        return self.two(self.drop(self.norm_less(x)))
+
+    def norm_less(self, x):
+        return self.one(x.flatten(1)).relu()
+
+    def forward(self, x):
+        return checkpoint(self.part, x, use_reentrant=False)
+
+
+oddity("stacked")(Checkpointed)
+
+
+class CheckpointedByReentry(ConvNet):
+    """By the older form, which runs the part without gradients first."""
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.two(checkpoint(self.part, x, use_reentrant=True) if self.training else self.part(x))
+
+    def part(self, x):
+        return (F.dropout(x, 0.2, self.training).relu() * x.sigmoid()).mean((2, 3))
+
+
+oddity("stacked")(CheckpointedByReentry)
+
+
+class CheckpointedInSegments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(4, 4, 3), nn.ReLU()
+        self.layers, self.last = nn.Sequential(*layers), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.last(checkpoint_sequential(self.layers, 2, x, use_reentrant=False).mean((2, 3)))
+
+
+oddity("stacked")(CheckpointedInSegments)
+
+
+class CheckpointedNorm(Net):
+    """Its running statistics move twice in a step, as torch's own do."""
+
+    def forward(self, x):
+        return self.two(checkpoint(self.hidden, x, use_reentrant=False))
+
+
+oddity("solo", "changes norm.running_mean")(CheckpointedNorm)
 
 # Gradients of their own
 

@@ -153,18 +153,36 @@ def _run(
     try:
         with torch.set_grad_enabled(training), precision.forward(), watch or nullcontext():
             logits = model(x_BCHW.clone())
+        buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
         if evaluated is not None:
             check_logits(logits, len(x_BCHW), evaluated.logits.shape[-1], training=True)
             logits.float().square().sum().backward()
+            _check_buffers(model, buffers)
     finally:
         model.train()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if training else {}
-    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
     return PassResult(logits.detach(), gradients, buffers), _own_backward(logits)
 
 
+def _check_buffers(model: nn.Module, before: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a model whose backward pass changes its buffers: a graph of its forward has nothing of that.
+
+    Raises:
+        TrainsAlone: it does.
+    """
+    for name, buffer in model.named_buffers():
+        if name in before and not bool(((buffer == before[name]) | buffer.isnan()).all()):
+            raise TrainsAlone(
+                f"its backward pass changes {name}, as that of a batch norm inside torch.utils.checkpoint does: "
+                "leave the norm outside, or do without the checkpoint"
+            )
+
+
 def _own_backward(result: torch.Tensor) -> bool:
-    """Whether a function with a backward pass of its own is among what made a tensor."""
+    """Whether a function with a backward pass of its own is among what made a tensor.
+
+    That of a checkpoint, which computes activations again in place of keeping them, is torch's.
+    """
     waiting: list[Any] = [result.grad_fn]
     known: set[Any] = set()
     while waiting:
@@ -172,7 +190,9 @@ def _own_backward(result: torch.Tensor) -> bool:
         if node is None or node in known:
             continue
         if isinstance(node, torch.autograd.function.BackwardCFunction):
-            return True
+            kind: Any = node
+            if kind._forward_cls.__module__ != "torch.utils.checkpoint":
+                return True
         known.add(node)
         waiting += [before for before, _ in node.next_functions]
     return False

@@ -32,8 +32,14 @@ if TYPE_CHECKING:
 
 _TORCH = str(Path(torch.__file__).parent)
 _PACKAGE = Path(__file__).parents[3]
-_OURS = tuple(f"{_PACKAGE / part}{os.sep}" for part in ("training", "executors", "plugins"))
-"""What runs beside a model's forward without belonging to it: it measures memory, or captures what is printed."""
+_OURS = (
+    *(f"{_PACKAGE / part}{os.sep}" for part in ("training", "executors", "plugins")),
+    str(_PACKAGE / "zoo" / "torchvision.py"),
+)
+"""What runs beside a model's forward without belonging to it: it measures memory, captures what is printed, imports."""
+
+_DECORATES = str(Path("torch", "utils", "_contextlib.py"))
+"""Where torch's contexts become decorators of functions."""
 
 _LIBRARY = sysconfig.get_paths()["stdlib"]
 
@@ -108,10 +114,10 @@ class Watch:
         code = frame.f_code
         if not _is_own(code.co_filename):
             if code.co_name == "__enter__":
-                self.switches |= code.co_filename.endswith("grad_mode.py")
+                self.switches |= code.co_filename.endswith("grad_mode.py") and _is_asked_by_own(frame)
                 self.casts |= code.co_filename.endswith("autocast_mode.py") and _casts(frame)
             return
-        if self._problem is None and (code not in self._codes or code.co_freevars):
+        if self._problem is None and (code not in self._codes or code.co_freevars) and not _imports(frame):
             self._codes.add(code)
             try:
                 if code.co_name not in _MAKERS:
@@ -141,6 +147,24 @@ class Watch:
         if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
             raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
         self._refers[key] = get, self._fingerprint.of(value, name)
+
+
+def _imports(frame: types.FrameType) -> bool:
+    """Whether a module is being imported, which happens once."""
+    around: types.FrameType | None = frame
+    while around is not None and not around.f_code.co_filename.startswith(_OURS[0]):
+        if around.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        around = around.f_back
+    return False
+
+
+def _is_asked_by_own(frame: types.FrameType) -> bool:
+    """Whether own code switches gradients, by a context or by decorating a function; torch's own is one operation."""
+    asking = frame.f_back
+    while asking is not None and asking.f_code.co_filename.endswith(_DECORATES):
+        asking = asking.f_back
+    return asking is not None and _is_own(asking.f_code.co_filename)
 
 
 def _casts(frame: types.FrameType) -> bool:

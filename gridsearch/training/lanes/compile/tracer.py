@@ -17,6 +17,7 @@ import builtins
 import math
 import operator
 from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import fx, nn
 from torch.fx.proxy import Attribute, TraceError
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import CheckpointFunction
 
 from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
@@ -129,6 +131,20 @@ class _Drawing(TorchFunctionMode):
         return func(*args, **kwargs) if changes else result
 
 
+@contextmanager
+def _plain_checkpoints() -> Iterator[None]:
+    """Let what `torch.utils.checkpoint` would compute again in a backward pass be plain calls: the result is the same.
+
+    Its form without reentry needs no more than that it takes anything for a tensor.
+    """
+    kind: Any = CheckpointFunction
+    kind.apply = staticmethod(lambda function, _, *args: function(*args))
+    try:
+        yield
+    finally:
+        del kind.apply  # its base class has it
+
+
 class Tracer(fx.Tracer):
     """Traces into all modules but torch's own layers.
 
@@ -151,7 +167,7 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a model."""
-        with _Drawing(self):
+        with _Drawing(self), _plain_checkpoints():
             return super().trace(root, concrete_args)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
