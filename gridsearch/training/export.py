@@ -9,7 +9,6 @@ Shapes: K lanes, N test images, B batch, C/H/W channels, height, width, Y classe
 
 from __future__ import annotations
 
-import copy
 import time
 import warnings
 from pathlib import Path
@@ -32,6 +31,7 @@ from gridsearch.training.own_code import without_own_code
 from gridsearch.training.pixel_tensors import channel_statistics, resident_pixels
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
+from gridsearch.training.weight_hooks import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,9 +191,7 @@ def _graph(
     """Return an ONNX graph that was checked, and how; None and the reason if there can be none."""
     try:
         size = (sample.shape[2], sample.shape[3])
-        whole = _whole(
-            copy.deepcopy(network), images, norm=settings.norm, size=size, channels=sample.shape[1]
-        )
+        whole = _whole(copy_of(network), images, norm=settings.norm, size=size, channels=sample.shape[1])
         whole = whole.to("cpu", torch.float32).eval()
         pixels = torch.from_numpy(unit_range(sample))
         proto = _translate(whole, pixels[:2])

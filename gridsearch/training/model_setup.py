@@ -6,7 +6,6 @@ said here, in one line, before the first step.
 
 from __future__ import annotations
 
-import copy
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from gridsearch.training.model_outputs import (
     give_logits_alone,
     gives_object_with_logits,
 )
+from gridsearch.training.weight_hooks import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -316,7 +316,7 @@ def lone_layout(model: nn.Module, norm: str, data: ResidentData, precision: Prec
     x_BCHW = sample(data, norm, precision, torch.channels_last)
     exact = precision.unrounded
     try:
-        trial = copy.deepcopy(model)
+        trial = copy_of(model)
         expected = _try(trial, sample(data, norm, precision, torch.contiguous_format), data, exact)
         trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = _try(trial, x_BCHW, data, exact)

@@ -117,28 +117,36 @@ oddity("solo", "register_hook")(HookOnAnActivation)
 # Weights that are more than tensors
 
 
-@oddity("any")
+@oddity("stacked")
 def weight_norm_by_hooks():
     net = Net()
     nn.utils.weight_norm(net.one)
     return net
 
 
-@oddity("any")
+@oddity("stacked")
+def norms_of_a_convolution_by_hooks():
+    net = ConvNet()
+    nn.utils.spectral_norm(net.conv, n_power_iterations=2)
+    nn.utils.weight_norm(net.two, dim=None)
+    return net
+
+
+@oddity("stacked")
 def weight_norm():
     net = Net()
     parametrizations.weight_norm(net.one)
     return net
 
 
-@oddity("any")
+@oddity("stacked")
 def spectral_norm():
     net = Net()
     parametrizations.spectral_norm(net.one)
     return net
 
 
-@oddity("any")
+@oddity("stacked")
 def spectral_norm_by_hooks():
     net = Net()
     nn.utils.spectral_norm(net.one)
@@ -245,6 +253,17 @@ class Twice(nn.Module):
 
 
 oddity("stacked")(Twice)
+
+
+class SpectralTwice(Twice):
+    """A layer that is called twice: its vectors move twice in a step."""
+
+    def __init__(self):
+        super().__init__()
+        parametrizations.spectral_norm(self.one)
+
+
+oddity("stacked")(SpectralTwice)
 
 
 class SharedAndMapped(Twice):

@@ -23,6 +23,12 @@ import torch
 from torch import nn
 
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.weight_hooks import (
+    computed_names,
+    detach_computed,
+    is_weight_hook,
+    weight_hooks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,10 +125,13 @@ def _why_alone(module: nn.Module) -> str | None:
 
 
 def _hooks(module: nn.Module, table: str) -> bool:
-    """Whether a module has hooks in a table; torch's own on loading a state, as of weight norm, change no training."""
+    """Whether a module has hooks in a table; torch's own on loading a state, as of weight norm, change no training.
+
+    Its hooks that compute weights are known: what they compute is in a traced graph.
+    """
     hooks = vars(module)[table].values()
     loads = table == "_load_state_dict_pre_hooks"
-    return any(not (loads and _is_torchs_function(hook)) for hook in hooks)
+    return any(not (loads and _is_torchs_function(hook)) and not is_weight_hook(hook) for hook in hooks)
 
 
 def _is_torchs_function(hook: object) -> bool:
@@ -162,9 +171,14 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
     found: dict[str, object] = {}
     kinds: set[type] = set()
     for name, module in model.named_modules():
+        computed = computed_names(module)
+        for i, hook in enumerate(weight_hooks(module)):
+            found[f"{name}:weights {i}"] = type(hook).__name__, str(vars(hook))
         for key, value in vars(module).items():
-            if key in _OF_MODULES or (
-                key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd)
+            if (
+                key in computed
+                or key in _OF_MODULES
+                or (key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd))
             ):
                 continue
             if key in _OF_RECURRENT and isinstance(module, nn.RNNBase):
@@ -234,11 +248,12 @@ def adopt_tensors(model: nn.Module) -> None:
     """
     named = [*model.named_parameters(), *model.named_buffers()]
     owners = collections.Counter(t.untyped_storage().data_ptr() for _, t in named)
+    detach_computed(model)
     plain = [
         (name, module, key, value)
         for name, module in model.named_modules()
         for key, value in vars(module).items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, torch.Tensor) and key not in computed_names(module)
     ]
     for name, _, key, value in plain:
         strided = type(value) is torch.Tensor and value.layout is torch.strided

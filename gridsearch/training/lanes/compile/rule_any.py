@@ -25,6 +25,7 @@ from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Pa
 from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require
 from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainResult
 from gridsearch.training.lanes.runtime.storage import placed_names
+from gridsearch.training.weight_hooks import spectral_weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,10 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     """
     name = node_name(node, g.model)
     in_place = changes_first(node, g.model)
-    if (node in g.found.changes and not in_place) or kwargs.get("out") is not None:
+    changes = (
+        node in g.found.changes and node.target is not spectral_weight
+    )  # which changes a lane's own buffers
+    if (changes and not in_place) or kwargs.get("out") is not None:
         raise NotStackable(f"{name} changes its arguments, which has no stacked form")
     draws = node in g.found.draws
     if draws and not g.training:

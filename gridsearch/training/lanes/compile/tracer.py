@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 from torch.fx.proxy import Attribute, TraceError
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import CheckpointFunction
 
 from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.weight_hooks import weight_call, weight_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,11 +214,24 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         """Whether a module stays one node."""
         own = type(m).__module__.startswith("torch.nn.")
-        return own and not isinstance(m, nn.Sequential)
+        # of a layer with parametrizations the layer is traced, and what computes its weights is a node
+        return own and not isinstance(m, nn.Sequential) and not parametrize.is_parametrized(m)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """Trace a call of a module, unless it is one that computes a sample's value."""
-        return forward(*args, **kwargs) if self.computes else super().call_module(m, forward, args, kwargs)
+        if self.computes:
+            return forward(*args, **kwargs)
+        hooks = [*weight_hooks(m)]
+        if not hooks:
+            return super().call_module(m, forward, args, kwargs)
+        before = dict(vars(m))
+        try:
+            for hook in hooks:
+                function, given = weight_call(m, hook)
+                vars(m)[hook.name] = self.create_proxy("call_function", function, given, {})
+            return m.forward(*args, **kwargs)
+        finally:
+            vars(m).update({hook.name: before[hook.name] for hook in hooks})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return what stands for a module's attribute, likewise."""

@@ -6,7 +6,6 @@ lies in memory: maps by channels or by pixels, tokens either way.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +13,7 @@ import torch
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.tracing import orders
 from gridsearch.training.model_setup import lone_layout
+from gridsearch.training.weight_hooks import copy_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +40,7 @@ def lay_out_masks(
     with torch.random.fork_rng(devices=[]):
         alone = lone_layout(model, norm, data, precision)
         if alone == torch.channels_last:
-            own = copy.deepcopy(model).to(memory_format=alone)  # type: ignore[call-overload]
+            own = copy_of(model).to(memory_format=alone)  # type: ignore[call-overload]
             make = data.batches(norm=norm, dtype=precision.weights, memory_format=alone)
             first = data.train[torch.arange(SAMPLE, device=data.device) % len(data.train)]
             dropout.orders = orders(own, make(first))

@@ -11,7 +11,6 @@ Shapes: B batch, C/H/W channels, height, width, Y classes.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ from gridsearch.training.lanes.compile.step_plan import plan_network
 from gridsearch.training.lanes.runtime.plan_passes import PlanNetwork
 from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
 from gridsearch.training.model_setup import lone_layout
+from gridsearch.training.weight_hooks import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,7 +175,7 @@ def _compiled_step(planned: PlannedSteps, x_BCHW: torch.Tensor) -> Callable[[], 
 def _module_step(
     model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, memory_format: torch.memory_format
 ) -> Callable[[], object]:
-    own = copy.deepcopy(model).train()
+    own = copy_of(model).train()
     if memory_format == torch.channels_last:
         own.to(memory_format=memory_format)  # type: ignore[call-overload]
         x_BCHW = x_BCHW.contiguous(memory_format=memory_format)
