@@ -36,6 +36,7 @@ struct averaged {
 struct plan {
   const struct call *forward, *backward, *infer;
   ptrdiff_t forward_count, backward_count, infer_count;
+  ptrdiff_t infer_once; /* of the first calls in evaluation, which read no image */
   const struct relocation *relocations;
   ptrdiff_t relocation_count;
   struct op_args *args;
@@ -234,11 +235,12 @@ void evaluate(const struct plan *plan, const struct lane *lane, const int64_t *i
               ptrdiff_t batch, REAL *logits) {
   const struct augmentation none = {0};
   bind_lane(plan, lane);
+  run(plan->infer, plan->infer_once);
   for (ptrdiff_t start = 0; start < count; start += batch) {
     const ptrdiff_t images = MIN(batch, count - start);
     set_images(plan, images);
     gather(plan, lane, indices + start, 0, images, &none);
-    run(plan->infer, plan->infer_count);
+    run(plan->infer + plan->infer_once, plan->infer_count - plan->infer_once);
     memcpy(logits + start * plan->classes, plan->logits, sizeof(REAL) * images * plan->classes);
   }
 }

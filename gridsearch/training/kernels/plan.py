@@ -46,7 +46,7 @@ class PlanStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.POINTER(Call)) for name in ("forward", "backward", "infer")),
-        *((name, SIZE) for name in ("forward_count", "backward_count", "infer_count")),
+        *((name, SIZE) for name in ("forward_count", "backward_count", "infer_count", "infer_once")),
         ("relocations", ctypes.POINTER(Relocation)),
         ("relocation_count", SIZE),
         ("args", ctypes.POINTER(OpArgs)),

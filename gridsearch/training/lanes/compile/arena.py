@@ -71,7 +71,7 @@ def lay_out(steps: Steps, batch: int, evaluated: int, dtype: torch.dtype) -> Mem
         wanted.append((numbers * size, begins, backward(maker[s])))
     wanted += [(placed.op.saved_bytes(batch), n, backward(n)) for n, placed in enumerate(ops)]
     wanted.append((max(placed.op.workspace_bytes(most) for placed in ops), 0, backward(0)))
-    places, total = _pack(wanted)
+    places, total = place_pieces(wanted)
     gradients: list[int | None] = [None] * len(slots)
     for s, place in zip(with_gradient, places[len(slots) :], strict=False):
         gradients[s] = place
@@ -79,7 +79,7 @@ def lay_out(steps: Steps, batch: int, evaluated: int, dtype: torch.dtype) -> Mem
     return Memory(places[: len(slots)], gradients, saved, places[-1], total)
 
 
-def _pack(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+def place_pieces(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     """Place pieces (bytes, first and last time of use), the largest first, each in the lowest gap that is free."""
     placed: list[tuple[int, int, int, int]] = []  # begin, end, first, last
     places = [0] * len(wanted)

@@ -68,7 +68,7 @@ class Fetch:
         return self._tensors[self._name]
 
 
-class _Given(torch.autograd.Function):
+class Given(torch.autograd.Function):
     """A number whose gradient with respect to a tensor is given.
 
     `torch.autograd.grad` takes such a gradient as an argument too, and then imports sympy to compare its shape: 0.25 s
@@ -117,7 +117,7 @@ class ByAutograd:
         result, own = saved
         sources = [a for a in own if isinstance(a, torch.Tensor) and a.requires_grad]
         with torch.enable_grad():
-            number = _Given.apply(result, grad_output)  # type: ignore[no-untyped-call]
+            number = Given.apply(result, grad_output)  # type: ignore[no-untyped-call]
         found = iter(torch.autograd.grad(number, sources, allow_unused=True))
         return [next(found) if isinstance(a, torch.Tensor) and a.requires_grad else None for a in own]
 

@@ -10,6 +10,7 @@ Shapes: B batch.
 from __future__ import annotations
 
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,13 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
-from gridsearch.training.lanes.compile import stage_attention, stage_layers, stage_recurrent
+from gridsearch.training.lanes.compile import (
+    stage_attention,
+    stage_layers,
+    stage_recurrent,
+    stage_weights,
+)
+from gridsearch.training.lanes.compile.derived_weights import of_parameters
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.rewrite import counts
@@ -68,11 +75,20 @@ def step_graph(
     }
     r.counted = {str(counter.target) for counter in counting.values()}
     passed = {*counting, *counting.values()}
+    of_no_image = of_parameters(model, traced.graph, found)
     for node in traced.graph.nodes:
         if node in passed:
             continue
         r.order = next(iter(orders.get(node.name, ())), ())
         try:
+            if node in of_no_image and node.op != "get_attr":
+                take = partial(_take, r, node, traced.constants)
+                stage_weights.derive(r, node, take, _REFUSALS, read=of_no_image[node])
+                continue
+            stage_weights.read_weights(r, node, of_no_image)
+            if (product := stage_weights.product(r, node, of_no_image)) is not None:
+                r.set(node, product)
+                continue
             _take(r, node, traced.constants)
         except _REFUSALS as error:
             raise NoPlan(f"{node.name}: {said(error)}") from error

@@ -70,8 +70,8 @@ def group_norm(r: StageReader, x: Any, groups: int, eps: float, params: Sequence
 def _linear(r: StageReader, input: torch.Tensor, weight: Any, bias: Any = None) -> torch.Tensor:
     outputs, inputs = weight.shape
     (whole, first), own = r.rows_of(weight), None if bias is None else r.rows_of(bias)
-    rows = r.model.get_parameter(whole).shape[0]
-    if own is not None and (own[1] != first or r.model.get_parameter(own[0]).shape != (rows,)):
+    rows = len(r.tensor(whole))
+    if own is not None and (own[1] != first or tuple(r.tensor(own[0]).shape) != (rows,)):
         raise NoPlan("a dense layer whose weights and biases are of other rows")
     every = stage_numbers.dense(r, input, inputs, rows, (whole, None if own is None else own[0]))
     return every if outputs == rows else every[..., first : first + outputs].contiguous()

@@ -8,6 +8,7 @@ Shapes: B batch, C/H/W channels, height, width, F features, R rows (pixels, toke
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from gridsearch.training.lanes.compile.places import (
     renumbered,
     values_of,
 )
-from gridsearch.training.lanes.compile.step_graph import Node, NoPlan, StepGraph
+from gridsearch.training.lanes.compile.step_graph import Derived, Node, NoPlan, StepGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +62,7 @@ class StageReader:
         values: of each node that is an activation, the codes of its numbers; for several tensors a tuple of them.
         known: of each node that is a tensor whose content no image and no training changes, the content.
         pinned: names of the buffers whose content is that of all lanes.
+        derived: weights that are computed from parameters, which stages have by these names as if they were such.
         counted: names of counts of batches that code adds 1 to, and no norm has taken yet.
         order: the dimensions of what the node that is read now takes first, the outermost in memory first; () for those
             of rows.
@@ -75,6 +77,7 @@ class StageReader:
         self.counted: set[str] = set()
         self.order: Order = ()
         self.dropouts = 0
+        self.derived: dict[str, Derived] = {}
         self._nodes: list[Node] = []
         self._image: Shape = ()
         self._dtype = torch.float32
@@ -150,14 +153,27 @@ class StageReader:
         return torch.where(content == 0, 0, own)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return the codes of a parameter or a buffer."""
-        if name not in self._parameters:
-            self._parameters.append(name)
+        """Return the codes of a parameter or a buffer, or of a weight that is computed."""
+        if name in self.derived:
+            return self.derive(self.derived[name].node, turned=self.derived[name].turned)
         own = (
             self.model.get_parameter if name in dict(self.model.named_parameters()) else self.model.get_buffer
         )
-        places = torch.arange(own(name).numel()).view(own(name).shape)
+        return self._tensor(name, tuple(own(name).shape))
+
+    def _tensor(self, name: str, shape: Shape) -> torch.Tensor:
+        if name not in self._parameters:
+            self._parameters.append(name)
+        places = torch.arange(numbers(shape)).view(shape)
         return encode(PARAMETERS + self._parameters.index(name), places, None)
+
+    def derive(self, node: fx.Node, *, turned: bool = False) -> torch.Tensor:
+        """Return the codes of what a node computes from parameters, as those of a parameter."""
+        name = f"{node.name} turned" if turned else f"{node.name} computed"
+        self.derived[name] = Derived(name, node, turned)
+        shape = self.found.shapes[node]
+        assert shape is not None
+        return self._tensor(name, shape[::-1] if turned else shape)
 
     def parameter(self, codes: Any) -> str | None:
         """Return the name of the parameter that codes are those of, as it is; None for no parameter.
@@ -223,10 +239,23 @@ class StageReader:
         """
         if self.counted:
             raise NoPlan("a count that belongs to no norm")
-        graph = StepGraph(self._image, tuple(self._nodes), tuple(sorted(self.pinned)))
+        nodes, derived = self._numbered()
+        graph = StepGraph(self._image, nodes, tuple(sorted(self.pinned)), derived)
         if not all(graph.readers(n) for n in range(1, len(self._nodes))):
             raise NoPlan("a result that nothing reads")
         return graph
+
+    def _numbered(self) -> tuple[tuple[Node, ...], tuple[Derived, ...]]:
+        """Return the stages with their computed weights numbered in the order of their use, and these weights.
+
+        Nodes of graphs in training and in evaluation may have other names.
+        """
+        used = dict.fromkeys(name for node in self._nodes for name in node.params if name in self.derived)
+        names: dict[str | None, str] = {name: f"weights {i}" for i, name in enumerate(used)}
+        nodes = tuple(
+            replace(node, params=tuple(names.get(name, name) for name in node.params)) for node in self._nodes
+        )
+        return nodes, tuple(replace(self.derived[name], name=names[name]) for name in used)
 
     def close(self, codes: Any) -> None:
         """Take in the logits.
@@ -419,10 +448,16 @@ class StageReader:
         if key not in self._known:
             trained = {n for n, p in self.model.named_parameters() if p.requires_grad}
             tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-            if tensors[name].dtype != self._dtype:
+            if name in self.derived:
+                shape = self.found.shapes[self.derived[name].node]
+                assert shape is not None
+                count, trained = numbers(shape), {name}
+            elif tensors[name].dtype != self._dtype:
                 raise NoPlan(f"{name} is of another type than the images")
+            else:
+                count = tensors[name].numel()
             kind = {"params": (name,)} if name in trained else {"buffers": (name,)}
-            self._known[key] = self.add(Learned((tensors[name].numel(),)), **kind)
+            self._known[key] = self.add(Learned((count,)), **kind)
         return self._known[key]
 
     def _joined(self, wanted: torch.Tensor) -> torch.Tensor:

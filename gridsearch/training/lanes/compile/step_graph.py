@@ -8,13 +8,15 @@ Shapes: C/H/W channels, height, width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels.stages import Dropout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import fx
 
     from gridsearch.training.kernels.stages import Shape, Stage
 
@@ -45,6 +47,21 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """A weight of a layer that is computed from parameters.
+
+    Attributes:
+        name: by which stages have it as a parameter.
+        node: of the traced graph that computes it.
+        turned: its rows are that node's columns.
+    """
+
+    name: str
+    node: fx.Node
+    turned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StepGraph:
     """A network as nodes, in the order in which they run; the last one's result are the logits.
 
@@ -52,11 +69,13 @@ class StepGraph:
         image: shape of one image [C, H, W].
         nodes: all of them.
         pinned: names of buffers whose content its stages have, so that it must stay as it is.
+        derived: the weights among the parameters that are computed from others.
     """
 
     image: Shape
     nodes: tuple[Node, ...]
     pinned: tuple[str, ...] = ()
+    derived: tuple[Derived, ...] = field(default=(), compare=False)
 
     def shape(self, value: int) -> Shape:
         """Return one image's shape of a value."""

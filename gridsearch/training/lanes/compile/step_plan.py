@@ -23,6 +23,7 @@ from gridsearch.training.kernels.stages import (
     numbers,
 )
 from gridsearch.training.lanes.compile import row_drops
+from gridsearch.training.lanes.compile.derived_weights import WeightPrograms, record_weights
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 from gridsearch.training.lanes.compile.stage_calls import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network
@@ -78,6 +79,7 @@ class Steps:
         counters: names of the counts of batches that batch norms have seen.
         stages: of the network that they compute.
         pinned: buffers by name whose content the operations have.
+        weights: how those of layers are computed from parameters; None where none are.
     """
 
     slots: list[Slot] = field(default_factory=list)
@@ -85,6 +87,7 @@ class Steps:
     counters: list[str] = field(default_factory=list)
     stages: tuple[Stage, ...] = ()
     pinned: dict[str, torch.Tensor] = field(default_factory=dict)
+    weights: WeightPrograms | None = None
 
     @property
     def logits(self) -> int:
@@ -285,14 +288,20 @@ def plan_network(
     Raises:
         NoPlan: there is no operation for a part of it.
     """
-    graphs = []
+    dtype = storage.flat.dtype
+    trained = [name for name in storage.tensors if storage.trained(name) is not None]
+    graphs, programs = [], []
     try:
         for training in (True, False):
             traced = trace(model, x_BCHW, training=training)
             model.train(training)
             found = inspect(model, traced, x_BCHW)
             row_drops.fold(traced.graph, found)
-            graphs.append(step_graph(model, traced, found, orders, training=training))
+            graph = step_graph(model, traced, found, orders, training=training)
+            graphs.append(graph)
+            if graph.derived:
+                how = (graph.derived, trained, dtype)
+                programs.append(record_weights(model, traced, found, *how, training=training))
     except NotStackable as error:
         raise NoPlan(str(error)) from error
     finally:
@@ -302,9 +311,14 @@ def plan_network(
     stages = [node.stage for node in graphs[0].nodes]
     if bf16 and not any(_convolves(stage) for stage in stages) and any(_is_wide(stage) for stage in stages):
         raise NoPlan("dense layers that torch multiplies faster in bfloat16")
-    trained = [name for name in storage.tensors if storage.trained(name) is not None]
-    dtype = storage.flat.dtype
+    weights = WeightPrograms(*programs) if programs else None
+    if weights is not None:
+        trained += weights.training.trained
+        moved = {name for node in graphs[0].nodes for name in (*node.buffers, node.counter)}
+        if moved & (weights.training.buffers | weights.evaluation.buffers):
+            raise NoPlan("weights that are computed from what a layer moves")
     steps = cover_steps(graphs[0], trained, dtype, images=images, bf16=bf16)
+    steps.weights = weights
     steps.pinned = {name: storage.tensors[name][0].clone() for name in graphs[0].pinned}
     return steps
 

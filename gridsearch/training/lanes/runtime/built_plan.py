@@ -19,6 +19,7 @@ from gridsearch.training.kernels.calling import POINTER
 from gridsearch.training.kernels.op import SLACK, OpArgs
 from gridsearch.training.kernels.plan import LAYOUTS, Call, PlanStruct, Relocation
 from gridsearch.training.lanes.compile.arena import lay_out
+from gridsearch.training.lanes.runtime.built_weights import BuiltWeights, Calls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,7 @@ class BuiltPlan:
         self._arena = _aligned(self._memory.size)
         self._random = torch.zeros(random_bytes // 8 + 1, dtype=torch.int64)
         self.gradient = torch.empty(storage.flat.shape[1], dtype=self._dtype)
+        self._weights = None if steps.weights is None else BuiltWeights(steps.weights, self._dtype)
         self._sums: dict[int, list[_Sum]] = {}
         self.tensors = [name for name in storage.tensors if storage.trained(name) is None]
         self.struct = self._build(data, batch, losses, optimizer)
@@ -77,14 +79,16 @@ class BuiltPlan:
         """Return the C structure of the plan."""
         steps, size = self._steps, len(self._steps.ops)
         args, table = self._all_operands()
+        none: tuple[Calls, Calls, Calls] = [], [], []
+        before, before_infer, last = none if self._weights is None else self._weights.calls
         backwards: list[tuple[Any, OpArgs]] = []
         for n, placed in reversed(list(enumerate(steps.ops))):
             if steps.slots[placed.output].trained:  # what lies before all parameters has no gradient
                 backwards.append((placed.op.library.backward, args[n]))
                 backwards += [(one.function, one.args) for one in self._sums.get(n, ())]
-        forward = _calls([(placed.op.library.forward, args[n]) for n, placed in enumerate(steps.ops)])
-        backward = _calls(backwards)
-        infer = _calls([(placed.op.library.infer, args[size + n]) for n, placed in enumerate(steps.ops)])
+        forwards = [(placed.op.library.forward, args[n]) for n, placed in enumerate(steps.ops)]
+        infers = [(placed.op.library.infer, args[size + n]) for n, placed in enumerate(steps.ops)]
+        forward, backward, infer = map(_calls, (before + forwards, backwards + last, before_infer + infers))
         labels, image = torch.empty(batch, dtype=torch.int64), torch.empty_like(data.pixels[0])
         self._parts = forward, backward, infer, args, table, labels, image
         logits = steps.slots[steps.logits]
@@ -94,9 +98,10 @@ class BuiltPlan:
             forward=forward,
             backward=backward,
             infer=infer,
-            forward_count=size,
+            forward_count=len(forward),
             backward_count=len(backward),
-            infer_count=size,
+            infer_count=len(infer),
+            infer_once=len(before_infer),
             relocations=table,
             relocation_count=len(table),
             args=args,
@@ -134,6 +139,14 @@ class BuiltPlan:
         for n in reversed(range(size)):
             self._operands(n, args[n], relocations, written)
             self._operands(size + n, args[size + n], relocations, None)
+        if self._weights is not None:
+            firsts = {name: self._storage.trained(name) for name in self._weights.parameters}
+            pointers = self._weights.build(
+                {name: self.gradient[self._offset(name) :].data_ptr() for name in firsts},
+                summed={name for name, first in firsts.items() if first in written},
+            )
+            for name, place in pointers:
+                self._relocate(relocations, place, name)
         return args, (Relocation * len(relocations))(*relocations)
 
     def _operands(
@@ -168,11 +181,14 @@ class BuiltPlan:
         for i, name in enumerate(placed.params):
             if name is None:
                 continue
-            self._relocate(relocations, args, OpArgs.params, i, name)
+            if self._weights is not None and name in self._weights.tensors:
+                args.params[i] = self._weights.tensors[name].data_ptr()
+            else:
+                self._relocate(relocations, _place(args, OpArgs.params, i), name)
             if written is not None:
                 args.grads[i] = self._gradient_of(name, number, written).data_ptr()
         for i, name in enumerate(placed.buffers):
-            self._relocate(relocations, args, OpArgs.buffers, i, name)
+            self._relocate(relocations, _place(args, OpArgs.buffers, i), name)
         if placed.draws:
             args.buffers[0] = self._random.data_ptr()
             args.saved = self._at(memory.saved[number])
@@ -182,17 +198,21 @@ class BuiltPlan:
 
         What is written beside is added afterwards; that of a parameter that is not trained is forgotten.
         """
-        first, offset = self._storage.trained(name), self._offset(name)
-        if first is not None and first not in written:
+        if self._weights is not None and name in self._weights.tensors:
+            first, whole, numbers = name, self._weights.gradients[name], self._weights.tensors[name].numel()
+        else:
+            first, offset = self._storage.trained(name) or "", self._offset(name)
+            whole = None if offset is None else self.gradient[offset:]
+            numbers = self._storage.tensors[name][0].numel()
+        if whole is not None and first not in written:
             written.add(first)
-            return self.gradient[offset:]
-        beside = torch.empty(self._storage.tensors[name][0].numel(), dtype=self._dtype)
-        added = None if offset is None else self.gradient[offset:]
+            return whole
+        beside, added = torch.empty(numbers, dtype=self._dtype), whole
         self._sums.setdefault(op, []).append(_Sum(beside, added, self._dtype))
         return beside
 
-    def _relocate(self, relocations: list[Relocation], args: OpArgs, field: Any, i: int, name: str) -> None:
-        place = ctypes.addressof(args) + field.offset + i * ctypes.sizeof(POINTER)
+    def _relocate(self, relocations: list[Relocation], place: int, name: str) -> None:
+        """Note that at a place is the address of a lane's tensor."""
         offset = self._offset(name)
         if offset is None:
             relocations.append(Relocation(place, 1 + self.tensors.index(name), 0))
@@ -205,6 +225,11 @@ class BuiltPlan:
         if first is None:
             return None
         return int(self._storage.split(self._storage.flat)[first].storage_offset())
+
+
+def _place(args: OpArgs, field: Any, i: int) -> int:
+    """Return the address of one of an operation's pointers."""
+    return ctypes.addressof(args) + int(field.offset) + i * ctypes.sizeof(POINTER)
 
 
 class _Sum:

@@ -43,9 +43,9 @@ class PlanNetwork:
 
     def forward_pass(self, x: torch.Tensor, form: Form) -> PlanPass:
         """Return the logits in training mode, with the pass that computes the gradients from theirs."""
-        return PlanPass(
-            self._planned, self._storage, list(self._lanes(x, form)), self(x, form, training=True)
-        )
+        start = [t.clone() for t in self._storage.untrained()]
+        logits = self(x, form, training=True)
+        return PlanPass(self._planned, self._storage, list(self._lanes(x, form)), logits, start)
 
     def _lanes(self, x: torch.Tensor, form: Form) -> Sequence[tuple[int, tuple[torch.Tensor, int]]]:
         lanes = self._storage.lanes
@@ -62,7 +62,15 @@ class _Generators:
 
 
 class PlanPass:
-    """A forward pass of all lanes by a plan, and the backward pass from it."""
+    """A forward pass of all lanes by a plan, and the backward pass from it.
+
+    Args:
+        planned: the steps.
+        storage: the lanes' weights.
+        lanes: each lane's number, images and seed.
+        logits: that were found.
+        start: what is not trained, as it was before.
+    """
 
     def __init__(
         self,
@@ -70,14 +78,22 @@ class PlanPass:
         storage: Storage,
         lanes: Sequence[tuple[int, tuple[torch.Tensor, int]]],
         logits: torch.Tensor,
+        start: Sequence[torch.Tensor],
     ) -> None:
         self._planned, self._storage, self._lanes_of, self.logits = planned, storage, lanes, logits
+        self._start = start
 
     def gradients(self, gradient_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
         """Write the gradients of all trained parameters; running statistics stay as the forward pass left them."""
-        before = [t.clone() for t in self._storage.untrained()]
+        untrained = self._storage.untrained()
+        after = [t.clone() for t in untrained]
+        _copy(self._start, untrained)  # weights may be computed from buffers that a forward pass moves
         for k, (images, seed) in self._lanes_of:  # all lanes have one arena: each goes forward once more
             self._planned.forward(k, images, training=True, seed=seed)
             out_KP[k].copy_(self._planned.backward(gradient_KBY[k]))
-        for tensor, own in zip(self._storage.untrained(), before, strict=True):
-            tensor.copy_(own)
+        _copy(after, untrained)
+
+
+def _copy(tensors: Sequence[torch.Tensor], to: Sequence[torch.Tensor]) -> None:
+    for tensor, own in zip(tensors, to, strict=True):
+        own.copy_(tensor)
