@@ -89,8 +89,9 @@ class Reference:
             found, backward = _run(model, x_BCHW, ways[way], watch, evaluated)
             passes[way][training] = found
             own_backward |= backward
-            if identities(model) != owners:
-                raise TrainsAlone("its forward changes its weights, or replaces its tensors")
+            if (now := identities(model)) != owners:
+                names = ", ".join(sorted({name for name, *_ in {*now} ^ {*owners}})[:3])
+                raise TrainsAlone(f"its forward changes its weights, or replaces its tensors ({names})")
             with torch.no_grad():
                 for name, tensor in named.items():
                     tensor.grad = None
@@ -173,8 +174,7 @@ def _check_buffers(model: nn.Module, before: Mapping[str, torch.Tensor]) -> None
     for name, buffer in model.named_buffers():
         if name in before and not bool(((buffer == before[name]) | buffer.isnan()).all()):
             raise TrainsAlone(
-                f"its backward pass changes {name}, as that of a batch norm inside torch.utils.checkpoint does: "
-                "leave the norm outside, or do without the checkpoint"
+                f"its backward pass changes {name}, as that of a batch norm inside torch.utils.checkpoint does"
             )
 
 

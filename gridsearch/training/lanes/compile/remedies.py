@@ -42,6 +42,7 @@ _REMEDIES: Final = tuple(
         )),
         (r"drops values in evaluation", "give functional.dropout training=self.training"),
         (r"keeps state of its own|keep state, outside of torch", _STATE),
+        (r"inside torch.utils.checkpoint does", "leave the norm outside of the checkpoint, or the checkpoint out"),
         (r"changes its weights, or replaces its tensors", "change only buffers, in place, under torch.no_grad()"),
         (r"its forward (asks|uses) ", "leave it out of forward(): what it gives may differ from call to call"),
         (r"its weights are torch\.", "leave them as float32; dtype=bfloat16 sets the arithmetic"),
