@@ -19,7 +19,15 @@ from rich.text import Text
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialFinished, TrialState, early_stop_words, stopped_early
 from gridsearch.reporting.output.listing import WithCommand
-from gridsearch.reporting.words.text import plural, show_metric, show_params, show_replicate
+from gridsearch.reporting.words.text import (
+    NOTHING,
+    metric_name,
+    plural,
+    show_metric,
+    show_params,
+    show_replicate,
+    show_seconds,
+)
 from gridsearch.spec.words import Worded
 
 if TYPE_CHECKING:
@@ -120,27 +128,14 @@ def params_text(params: Mapping[str, Value], words: Words | None = None) -> str:
     return show_params(Worded(params, words) if words else params) if params else "(defaults)"
 
 
-def duration_text(seconds: float | None) -> str:
-    """Write a time for people: ``28 ms``, ``8 s``, ``2:05``, ``1:02:03``."""
-    if seconds is None:
-        return "?"
-    if 0 < seconds < 0.9995:
-        return f"{max(1000 * seconds, 0.1):.{0 if seconds >= 0.001 else 1}f} ms"
-    whole = int(seconds + 0.5)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def size_text(count: float) -> str:
-    """Write a number of bytes for people: ``12 B``, ``1.5 kB``, ``3.0 MB``."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+    """Write a number of bytes for people: ``12 B``, ``1.5 kB``, ``345 MB``."""
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if count < 999.5:
+            break
+        count, unit = count / 1000, larger
+    return f"{count:.1f} {unit}" if count < 9.95 and unit != "B" else f"{count:,.0f} {unit}"
 
 
 def local_time(moment: datetime) -> str:
@@ -157,7 +152,7 @@ def local_times(moments: Iterable[datetime]) -> tuple[str, list[str]]:
 
 def percent(value: float | None) -> str:
     """Write a fraction as per cent."""
-    return "-" if value is None else f"{100 * value:.2f} %"
+    return NOTHING if value is None else f"{100 * value:.2f} %"
 
 
 def _outcome(result: TrialFinished | TrialFailed, metric: str) -> str:
@@ -167,7 +162,7 @@ def _outcome(result: TrialFinished | TrialFailed, metric: str) -> str:
         return f"diverged: {result.message or ''}"
     if result.state is TrialState.PRUNED:
         return result.message or "pruned"
-    return f"{metric.replace('_', ' ')} {show_metric(result.metrics.get(metric), metric)}"
+    return f"{metric_name(metric)} {show_metric(result.metrics.get(metric), metric)}"
 
 
 class Lines:
@@ -207,14 +202,14 @@ class Lines:
         """Say how far it is, now and then."""
         if not self._quiet and time.monotonic() - self._spoken > _LINE_SECONDS:
             now = ", ".join(_epoch_text(running) for running in progress.running.values())
-            eta = f", about {duration_text(progress.eta)} left" if progress.eta is not None else ""
-            self._print(f"{progress.ended}/{plural(progress.total, 'trial')}{eta}{f'; {now}' * bool(now)}")
+            eta = f", about {show_seconds(progress.eta, whole=True)} left" if progress.eta is not None else ""
+            self._print(f"{progress.ended:,}/{plural(progress.total, 'trial')}{eta}{f'; {now}' * bool(now)}")
 
     def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
         """Print the trial's result."""
         if self._quiet:
             return
-        seconds = "" if isinstance(result, TrialFailed) else f"  {duration_text(result.seconds)}"
+        seconds = "" if isinstance(result, TrialFailed) else f"  {show_seconds(result.seconds)}"
         style = "red" if isinstance(result, TrialFailed) else None
         params = params_text(trial.params, progress.words)
         outcome = _outcome(result, progress.metric)
@@ -222,7 +217,7 @@ class Lines:
             why = early_stop_words(result.epochs, trial.settings)
             outcome += f" after epoch {result.epochs} of {trial.settings.length} ({why})"
         text = f"{params} {show_replicate(trial)}  {outcome}{seconds}"
-        self._print(f"[{progress.ended}/{progress.total}] trial {trial.number}  {text}", style)
+        self._print(f"[{progress.ended:,}/{progress.total:,}] trial {trial.number}  {text}", style)
 
     def ended(self, progress: Progress) -> None:
         """Leave."""
@@ -280,9 +275,9 @@ class Picture(Lines):
     def _draw(self, progress: Progress) -> RenderableType:
         total = max(progress.total_units, 1e-9)
         facts = (
-            f"{progress.ended}/{plural(progress.total, 'trial')}",
-            f"{duration_text(progress.seconds)} elapsed",
-            f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating",
+            f"{progress.ended:,}/{plural(progress.total, 'trial')}",
+            f"{show_seconds(round(progress.seconds), whole=True)} elapsed",
+            f"{show_seconds(progress.eta, whole=True)} left" if progress.eta is not None else "estimating",
         )
         bar = min(30, self._console.width - sum(len(fact) + 2 for fact in facts))
         head = Table.grid(padding=(0, 2))
@@ -292,14 +287,14 @@ class Picture(Lines):
         head.add_row(*(drawn if bar >= _LEAST_BAR else []), *facts)
         counts = progress.counts
         words = [
-            Text(f"{counts[state]} {word}", style=style)
+            Text(f"{counts[state]:,} {word}", style=style)
             for state, word, style in _COUNTS
             if counts[state] or state not in _RARE
         ]
         best = Text("best so far: none yet")
         if progress.best is not None:
             value, params = progress.best
-            metric = progress.metric.replace("_", " ")
+            metric = metric_name(progress.metric)
             shown = show_metric(value, progress.metric)
             best = Text.assemble(
                 "best so far: ", (shown, "bold"), f" {metric}  {params_text(params, progress.words)}"
@@ -336,7 +331,7 @@ class Picture(Lines):
             )
             work.add_row(worker, trial, *([drawn] if bar else []), done, value, params)
         if (more := len(progress.running) - most) > 0:
-            work.add_row("", f"{more} more")
+            work.add_row("", f"{more:,} more")
         return work
 
 

@@ -12,9 +12,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.display import Lines, Picture, duration_text, observer, params_text
+from gridsearch.display import Lines, Picture, observer, params_text
 from gridsearch.errors import GridsearchWarning
-from gridsearch.reporting.words.text import show_metric
+from gridsearch.reporting.words.text import plural, show_metric, show_seconds
 
 if TYPE_CHECKING:
     from gridsearch.records import Trial, TrialFailed, TrialFinished
@@ -143,9 +143,10 @@ class Cell(Lines):
 
 
 def _progress_line(progress: Progress) -> str:
-    words = [f"{progress.ended}/{progress.total} trials", f"{duration_text(progress.seconds)} elapsed"]
+    ended = f"{progress.ended:,}/{plural(progress.total, 'trial')}"
+    words = [ended, f"{show_seconds(round(progress.seconds), whole=True)} elapsed"]
     if progress.ended < progress.total and progress.eta is not None:
-        words.append(f"about {duration_text(progress.eta)} left")
+        words.append(f"about {show_seconds(progress.eta, whole=True)} left")
     if progress.best is not None:
         value, params = progress.best
         words.append(f"best so far {show_metric(value, progress.metric)}  {params_text(params)}")

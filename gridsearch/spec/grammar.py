@@ -206,7 +206,12 @@ def write_scalar(axis: Axis, value: Value, *, special: str = ",/ ") -> str:
         return short if float(short) == value else repr(value)
     if isinstance(value, int):
         return str(value)
-    return json.dumps(value) if _needs_quotes(axis, value, special) else value
+    return quoted_word(value) if _needs_quotes(axis, value, special) else value
+
+
+def quoted_word(word: str) -> str:
+    """Return a word in quotes, as it is read back; letters of any script stay, what cannot be seen is escaped."""
+    return json.dumps(word, ensure_ascii=not word.isprintable())
 
 
 def _needs_quotes(axis: Axis, word: str, special: str) -> bool:

@@ -31,7 +31,7 @@ _IMPORTANCE: Final = (
     "much of the variance of the results each axis, and each pair of axes, explains over the whole grid, with what "
     "the seeds leave unexplained beside them. The two differ most where one axis decides everything: all good trials "
     "then share its best value, and an axis without any effect can seem important among them. To learn what an axis "
-    "changes on this grid, go by the effects."
+    "changes on this grid, use the effects."
 )
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gridsearch import display
 from gridsearch.records import EpochEnded, TrialDraft, TrialFailed, TrialFinished, TrialState, trial_key
+from gridsearch.reporting.words.text import show_seconds
 from gridsearch.service.queries import studies
 from gridsearch.service.run.progress import Progress, Running
 from gridsearch.spec import build, expand_study
@@ -140,15 +141,40 @@ def test_of_many_trials_the_picture_leaves_the_new_best_and_each_failure_once(ha
     [
         (0, "0 s"),
         (0.0004, "0.4 ms"),
+        (0.0028, "2.8 ms"),
         (0.028, "28 ms"),
-        (0.9996, "1 s"),
-        (8.4, "8 s"),
-        (125, "2:05"),
-        (None, "?"),
+        (0.436, "436 ms"),
+        (0.9996, "1.0 s"),
+        (8.44, "8.4 s"),
+        (125, "2 min 05 s"),
+        (3725, "1 h 02 min"),
+        (None, "\u2013"),
     ],
 )
 def test_a_short_time_is_not_rounded_to_nothing(seconds, text):
-    assert display.duration_text(seconds) == text
+    assert show_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.436, "436 ms"), (8.4, "8 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s")],
+)
+def test_a_time_that_is_left_has_whole_seconds(seconds, text):
+    assert show_seconds(seconds, whole=True) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (12, "12 B"),
+        (1_540, "1.5 kB"),
+        (345_200_000, "345 MB"),
+        (999_700, "1.0 MB"),
+        (2_345_600_000_000, "2,346 GB"),
+    ],
+)
+def test_a_size_has_two_or_three_digits_and_its_unit(count, text):
+    assert display.size_text(count) == text
 
 
 def test_progress_has_not_the_colour_of_failure():
@@ -245,7 +271,7 @@ def test_status_tells_of_a_trial_of_which_nothing_was_recorded_for_minutes(half_
     for file in (run / "events", *run.glob("*")):
         file.touch()
         os.utime(file, (time.time() - 420, time.time() - 420))
-    assert f"{study}: trial {number}: no epoch or step has ended for 7:00" in cli("status").out
+    assert f"{study}: trial {number}: no epoch or step has ended for 7 min 0" in cli("status").out
     found = cli("status", "--json").json["studies"][0]
     assert found["quiet_seconds"].keys() == {str(number)}
 

@@ -105,7 +105,7 @@ def test_a_study_that_holds_nothing_out_is_pruned_by_what_ranks_it(cli):
 
 def test_every_picture_of_a_run_tells_of_its_pruned_trials(cli, home):
     done = cli(*RUN, *INLINE, "--grid", LRS, "batch=16,32", "--prune", "asha")
-    assert re.search(r"trial \d+ .*pruned by asha after epoch [13] of 9, val accuracy \d", done.err)
+    assert re.search(r"trial \d+ .*pruned by asha after epoch [13] of 9, validation accuracy \d", done.err)
     assert re.search(r"\d+ trials were pruned by asha after 1 to 3 epochs", done.out)
     page = (home / "digits" / "report" / "index.html").read_text()
     assert "by asha after epoch 1 of 9" in page

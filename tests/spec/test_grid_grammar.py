@@ -375,3 +375,14 @@ def test_replacing_one_of_a_pair_parts_the_pair():
 def test_a_merged_grid_too_large_is_refused():
     with pytest.raises(SpecError, match="2,000,000 points"):
         Grid(batch="1..1000:1").merged(Grid(epochs="1..2000:1"))
+
+
+@pytest.mark.parametrize(
+    "word", ["水平翻转と回転", "élastique", 'ein "Wort", und mehr', "\u202ehidden", "\udcff"]
+)
+def test_a_command_shows_letters_of_any_script_and_escapes_what_cannot_be_seen(word):
+    grid = Grid({"model.tag": [word, "b"]})
+    (_, argument) = grid.arguments()
+    assert Grid.parse([argument]).values == grid.values
+    assert argument.isprintable()
+    assert not word.isprintable() or word.replace('"', '\\"') in argument

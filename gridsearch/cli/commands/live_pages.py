@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
-from gridsearch import display, files, reporting
+from gridsearch import files, reporting
 from gridsearch.cli.commands.status import asked_lines, idle_lines, runner_lines
 from gridsearch.errors import GridsearchError, StudyNotFound
 from gridsearch.folders import tilde
-from gridsearch.reporting.words.text import plural, printable
+from gridsearch.reporting.words.text import plural, printable, show_seconds
 from gridsearch.service.prepare.options import LEASE_SECONDS
 from gridsearch.service.queries import studies
 from gridsearch.service.queries.reports import live_report
@@ -220,7 +220,7 @@ class LivePages:
             counts = status.counts
             lines = [line.removeprefix(f"{name}: ") for line in runner_lines(status)]
             stoppable = _trained(status)
-            eta = "" if status.eta is None else f"About {display.duration_text(status.eta)} left."
+            eta = "" if status.eta is None else f"About {show_seconds(status.eta, whole=True)} left."
         stays = kept.page is not None and (kept.mark == mark or self._rests(name, mark))
         return {
             "study": name,

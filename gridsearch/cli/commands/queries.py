@@ -11,7 +11,8 @@ from gridsearch.cli import next_steps
 from gridsearch.cli.argument_types import conditions, ignored
 from gridsearch.errors import UsageError, escaped
 from gridsearch.records import early_stop_words
-from gridsearch.reporting.words.text import plural
+from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.text import plural, show_metric, show_seconds
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.spec.words import words_of
@@ -190,14 +191,16 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
         out.print(f"no studies yet; try: {places.again.first_run()}", soft_wrap=True)
         return 0
     zone, made = display.local_times(s.created for s in found)
-    table = columns("study", "dataset", "trials", "complete", "failed", "open", "size", f"made ({zone})")
+    table = columns(
+        "study", "dataset", "trials", "complete", "failed", "unfinished", "size", f"made ({zone})"
+    )
     for s, moment in zip(found, made, strict=True):
-        open_trials = s.counts["waiting"] + s.counts["running"]
-        numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], open_trials)
+        unfinished = s.counts["waiting"] + s.counts["running"]
+        numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], unfinished)
         table.add_row(
             _titled(s.name, s.title),
             s.dataset,
-            *map(str, numbers),
+            *(f"{n:,}" for n in numbers),
             display.size_text(s.size),
             moment,
         )
@@ -220,7 +223,7 @@ def trial(arguments: argparse.Namespace) -> int:
         "fold": "" if record.settings.fold is None else f"{record.settings.fold} of {record.settings.folds}",
         "attempts": str(record.attempts),
         **_trained(record),
-        "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
+        "time": show_seconds(record.seconds),
     }
     end = {
         "why" if record.state == "pruned" else "error": record.error or "",
@@ -228,7 +231,9 @@ def trial(arguments: argparse.Namespace) -> int:
         "log": view.log_path or "",
     }
     own = (*facts, *end, "settings")
-    metrics = {escaped(f"metrics.{n}" if n in own else n): f"{v:.12g}" for n, v in record.metrics.items()}
+    metrics = {
+        escaped(f"metrics.{n}" if n in own else n): _metric_text(n, v) for n, v in record.metrics.items()
+    }
     lines = facts | metrics | end
     width = max(map(len, lines))
     for name, text in lines.items():
@@ -249,6 +254,11 @@ def trial(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _metric_text(name: str, value: float) -> str:
+    """Write a metric as the report does; --json has all its digits."""
+    return f"{value:,.0f}" if name == "parameters" else show_metric(value, name)
+
+
 def _trained(record: TrialRecord) -> dict[str, str]:
     if record.settings.length is None:
         return {"steps": str(record.epochs)} if record.epochs else {}
@@ -262,20 +272,22 @@ def _stepscolumns(view: TrialView) -> Listing:
     every = -(-len(view.steps) // _MOST_STEPS)
     if every > 1:
         table.caption = f"every {every}th of {len(view.steps):,} steps; --json has them all"
+    digits = {name: Digits.of((row.metrics.get(name) for row in view.steps), name) for name in names}
     for row in (*view.steps[:-1:every], view.steps[-1]):
-        cells = (f"{row.metrics[name]:.12g}" if name in row.metrics else "-" for name in names)
-        table.add_row(str(row.step), *cells, f"{row.seconds:.3g}")
+        cells = (digits[name].show(row.metrics.get(name)) for name in names)
+        table.add_row(f"{row.step:,}", *cells, f"{row.seconds:.3g}")
     return table
 
 
 def _epochscolumns(view: TrialView) -> Listing:
-    table = columns("epoch", "train loss", "train acc.", "val loss", "val acc.", "lr", "seconds", "images/s")
+    table = columns("epoch", "train loss", "train acc", "val loss", "val acc", "lr", "seconds", "images/s")
+    losses = Digits.of((row.val_loss or row.train_loss for row in view.epochs), "val_loss")
     for row in view.epochs:
         table.add_row(
             str(row.epoch),
-            f"{row.train_loss:.4f}",
+            losses.show(row.train_loss),
             display.percent(row.train_accuracy),
-            "-" if row.val_loss is None else f"{row.val_loss:.4f}",
+            losses.show(row.val_loss),
             display.percent(row.val_accuracy),
             f"{row.lr:.3g}",
             f"{row.seconds:.3g}",

@@ -12,7 +12,7 @@ from gridsearch.cli import next_steps
 from gridsearch.cli.argument_types import joined
 from gridsearch.cli.nearest_form import require_pairs
 from gridsearch.errors import UsageError
-from gridsearch.reporting.words.text import metric_name, plural
+from gridsearch.reporting.words.text import metric_name, plural, show_seconds
 from gridsearch.service.plan import planner
 from gridsearch.service.plan.methods import WORDS
 from gridsearch.service.prepare.named_code import NamedCode
@@ -263,9 +263,9 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         + (f" ({', '.join(beside)})" if beside else "")
     )
     out.print(
-        f"new {found.new} · done {found.done} · failed {found.failed} (tried again) · "
-        + (f"pruned {found.pruned} (tried again) · " if found.pruned else "")
-        + f"waiting or running {found.open}"
+        f"new {found.new:,} · done {found.done:,} · failed {found.failed:,} (tried again) · "
+        + (f"pruned {found.pruned:,} (tried again) · " if found.pruned else "")
+        + f"waiting or running {found.open:,}"
     )
     better = ", the lower the better" if found.direction == "minimize" else ""
     out.print(f"ranked by {metric_name(found.metric)}{better}")
@@ -299,7 +299,7 @@ def _show_groups(out: Console, found: Plan) -> None:
     for group in found.groups:
         batch = "-" if group.batch is None else group.batch
         row = (group.model, batch, group.trials, group.lanes, group.method)
-        time = "unknown" if group.seconds is None else display.duration_text(group.seconds)
+        time = "unknown" if group.seconds is None else show_seconds(group.seconds, whole=True)
         table.add_row(*map(str, row), time)
     out.print(table)
     for line in dict.fromkeys(
@@ -322,23 +322,23 @@ def _memory_text(found: Plan) -> str:
     if found.memory is None:
         return "unknown until probed"
     if found.memory.worker_mb is None:
-        return f"{found.memory.beyond_torch_mb:.0f} MB beyond torch's own"
+        return f"{_megabytes(found.memory.beyond_torch_mb)} beyond torch's own"
     shared = (
-        f", {found.memory.shared_mb:.0f} MB of it images that all workers share"
+        f", {_megabytes(found.memory.shared_mb)} of it images that all workers share"
         if found.memory.shared_mb
         else ""
     )
-    return f"up to {found.memory.worker_mb:.0f} MB per worker{shared}"
+    return f"up to {_megabytes(found.memory.worker_mb)} per worker{shared}"
 
 
 def _time_text(found: Plan) -> str:
     """Write how long the run takes; where some of it was never measured, what is known of the rest."""
     with_workers = f"with {plural(found.workers, 'worker')}"
     if found.seconds is not None:
-        return f"about {display.duration_text(found.seconds)} {with_workers}"
+        return f"about {show_seconds(found.seconds, whole=True)} {with_workers}"
     measure = " (--probe measures a few steps)" if found.kind.packs else ""
     if found.least_seconds is not None:
-        least, unmeasured = display.duration_text(found.least_seconds), plural(found.unmeasured, "trial")
+        least, unmeasured = show_seconds(found.least_seconds, whole=True), plural(found.unmeasured, "trial")
         return f"at least {least} {with_workers}, {unmeasured} unmeasured{measure}"
     if not found.kind.packs:
         return f"unknown {with_workers}: the {found.kind.name} has not been called here yet"

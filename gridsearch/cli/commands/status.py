@@ -12,7 +12,7 @@ from gridsearch.cli import standard_streams
 from gridsearch.cli.commands.queries import columns
 from gridsearch.cli.ending_signals import exit_code
 from gridsearch.records.image_metrics import ACCURACY
-from gridsearch.reporting.words.text import metric_name, show_replicate
+from gridsearch.reporting.words.text import metric_name, show_replicate, show_seconds
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.service.run.resumed_trials import where_text
@@ -86,7 +86,7 @@ def _status_view(found: list[StudyStatus], idle: Sequence[IdleRunner]) -> Render
         for name, trial in running[:_SHOWN_RUNNING]
     ]
     if len(running) > _SHOWN_RUNNING:
-        lines.append(f"and {len(running) - _SHOWN_RUNNING} more")
+        lines.append(f"and {len(running) - _SHOWN_RUNNING:,} more")
     return Group(
         _status_table(found),
         *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
@@ -152,7 +152,7 @@ def runner_lines(entry: StudyStatus) -> list[str]:
         lines.append(f"{entry.name}: {_trials(numbers)} {continues} from {where}")
     for number, seconds in entry.quiet.items():
         lines.append(
-            f"{entry.name}: trial {number}: no epoch or step has ended for {display.duration_text(seconds)}"
+            f"{entry.name}: trial {number}: no epoch or step has ended for {show_seconds(seconds, whole=True)}"
         )
     if entry.idle:
         lines.append(f"{entry.name}: no runner is training it; {entry.again.goes_on()}")
@@ -168,7 +168,7 @@ def _where(runner: RunnerAtWork) -> str:
 
 def _trials(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:_SHOWN_RUNNING]))
-    more = f" and {len(numbers) - _SHOWN_RUNNING} more" if len(numbers) > _SHOWN_RUNNING else ""
+    more = f" and {len(numbers) - _SHOWN_RUNNING:,} more" if len(numbers) > _SHOWN_RUNNING else ""
     return f"trial{'s' * (len(numbers) > 1)} {shown}{more}"
 
 
@@ -209,8 +209,8 @@ def _status_table(found: list[StudyStatus]) -> Listing:
     for column in table.columns[1:]:
         column.no_wrap = True
     for entry in found:
-        counts = [str(entry.counts[column]) for column in shown]
-        eta = "done" if not entry.open else display.duration_text(entry.eta) if entry.eta is not None else "-"
+        counts = [f"{entry.counts[column]:,}" for column in shown]
+        eta = show_seconds(entry.eta, whole=True) if entry.open else "done"
         table.add_row(entry.name, *(metric_name(entry.metric) for _ in by), *counts, eta)
     return table
 

@@ -309,12 +309,12 @@ def _shared_row(point: SharedPoint, comparison: Comparison) -> Row:
 
 def _shared_words(comparison: Comparison) -> str:
     shared = comparison.shared
-    whose = "both studies hold" if len(comparison.sides) == 2 else "two or more of the studies hold"
+    whose = "both studies have" if len(comparison.sides) == 2 else "two or more of the studies have"
     if not shared:
         return f"There is no point that {whose}."
     held, alike = f"{plural(len(shared), 'point')} that {whose}", comparison.sides[0].data.kind.alike
     if len({s.data.metric for s in comparison.sides}) > 1:
-        return f"{held} ({alike}), each with the metric that its study goes by."
+        return f"{held} ({alike}), each with the metric that ranks its study."
     unequal = sum(p.differs for p in shared)
     more_seeds = any(len({n for n in p.n if n}) > 1 for p in shared)
     values = f"{unequal:,} of them with different values" if unequal else "all with equal values"
@@ -327,8 +327,8 @@ def _cautions(comparison: Comparison) -> list[str]:
     found = []
     counts = listed([f"{printable(s.data.name)}: {len(s.ranking.points):,}" for s in sides])
     found.append(
-        "Each winner was picked from its study's points by the value shown here, so it is partly lucky, the more "
-        f"so the more points there were to pick from ({counts})."
+        "Each winner is the best of its study's points by the value shown here, so that value is partly luck, "
+        f"and the more so the more points there were ({counts})."
     )
     by_method: dict[str, list[str]] = {}
     for gap in comparison.differences:
@@ -338,14 +338,14 @@ def _cautions(comparison: Comparison) -> list[str]:
         one = "interval of the difference" if len(names) == 1 else "intervals of the differences"
         found.append(f"The {one} to {listed(names)} {'is' if len(names) == 1 else 'are'} {method}.")
     if len(comparison.differences) > 1:
-        found.append("The intervals of the differences hold together at 95 %.")
+        found.append("All intervals of the differences together hold with 95 % confidence.")
     if any(s.ranking.by_train for s in sides):
-        found.append("Nothing was held out in one of them: a TRAIN accuracy says nothing of new images.")
+        found.append("One of the studies held out no images: a TRAIN accuracy says nothing about new images.")
     splits = {s.winner.settings.split() for s in sides}
     if not comparison.not_comparable and len(splits) > 1:
         found.append("The studies hold out different validation images.")
     for side in sides:
         left = sum(n for state, n in side.ranking.counts.items() if state in ("waiting", "running"))
         if left:
-            found.append(f"{printable(side.data.name)} is not finished: {plural(left, 'trial')} to come.")
+            found.append(f"{printable(side.data.name)} is not finished: {plural(left, 'trial')} left.")
     return found

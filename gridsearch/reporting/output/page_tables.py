@@ -149,7 +149,7 @@ def without_unit(seconds: float | None) -> str:
     """Return seconds without a unit, which the heading names; a quick function's too."""
     if seconds is None:
         return NOTHING
-    return f"{seconds:.1f}" if seconds >= 0.05 else f"{seconds:.2g}"
+    return f"{seconds:.1f}" if seconds >= 0.95 else f"{seconds:.2g}"
 
 
 def _tied(point: RankedPoint, ranking: Ranking) -> str:

@@ -158,7 +158,7 @@ def _not_comparable(sides: Sequence[Side]) -> str:
         same = len({m for m, _ in metrics}) < len(metrics)
         names = listed([f"{metric_name(m)} {d}d" if same else metric_name(m) for m, d in metrics])
         words = "so their winners are shown side by side and not ranked together."
-        return f"They go by different metrics ({names}), {words}"
+        return f"The studies are ranked by different metrics ({names}), {words}"
     made_on = {s.winner.settings.scored_on() for s in sides}
     if len(made_on) > 1:
         what = " or ".join(dict.fromkeys(side.data.kind.differ for side in sides))

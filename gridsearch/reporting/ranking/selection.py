@@ -88,7 +88,7 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
 def part_words(data: StudyData) -> str:
     """Return what of a study is shown, in sentences; "" for all of it by its own metric.
 
-    "Only trials with x=1: 2 of 6. Ranked by macro F1; the study itself goes by validation accuracy."
+    "Only trials with x=1: 2 of 6. Ranked by macro F1; the study itself is ranked by validation accuracy."
     """
     words = []
     if (part := data.part) is not None:
@@ -96,7 +96,7 @@ def part_words(data: StudyData) -> str:
         words.append(f"Only trials with {part.words}: {count}.")
     if data.own_metric:
         by, own = metric_name(data.metric), metric_name(data.own_metric)
-        words.append(f"Ranked by {by}; the study itself goes by {own}.")
+        words.append(f"Ranked by {by}; the study itself is ranked by {own}.")
     return " ".join(words)
 
 

@@ -129,7 +129,9 @@ def difference(first: Side, other: Side, *, level: float) -> Difference:
     found = _over_replicates(first, other, level) or _over_images(first, other, level)
     behind = sign * (mean_of(first) - mean_of(other))
     if found is None:
-        method = "one seed of one of them and no stored predictions to go by: chance may explain it or not"
+        method = (
+            "one of them has one seed and there are no stored predictions to compare, so it may be chance"
+        )
         if min(first.winner.n, other.winner.n) > 1:
             method = "the seeds of each give one value, so there is no variation to measure it by"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, method=method)

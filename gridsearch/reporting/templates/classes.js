@@ -43,7 +43,7 @@
     report.place(figure, made.flatMap((m) => m.drawn), {
       width: Math.max(across * step, Math.min(space, 300)), height: Math.ceil(shown.length / across) * high,
       title: `Confusion matrix of ${shown.map((s) => s.of).join(", ")}`,
-      note: `${titled ? "" : `${shown[0].of}: `}true class (down), predicted class (across), in percent of the true class.`,
+      note: `True class (down), predicted class (across), in percent of the true class${titled ? "" : ` (${shown[0].of})`}.`,
     });
   };
   // Of the study, or beside each other of all that the page is about.

@@ -106,7 +106,7 @@
       drawn.push(svg("line", { x1: 8, x2: 34, y1: y - 4, y2: y - 4, stroke: PALETTE[place], "stroke-width": 3 }), label(42, y, fitted(name, space - 50)));
       y += 19;
     }
-    const dashed = panels.some((p) => p.lines.length > 1) ? ["Dashed: train."] : [];
+    const dashed = panels.some((p) => p.lines.length > 1) ? ["Solid: validation; dashed: train."] : [];
     report.answering(marks);
     report.place(figure, drawn, { width: space, height: y, title, note: [...dashed, ...notes].join(" ") });
   };

@@ -66,7 +66,7 @@
     report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself`, note: `${metric.title} of each point, by its value of each axis. Orange: median of these points; red circle: best point.${edge(metric)}` });
   };
 
-  const UNITS = [[0.05, 0.001, "ms"], [100, 1, "s"], [6000, 60, "min"], [Infinity, 3600, "h"]];
+  const UNITS = [[0.9995, 0.001, "ms"], [100, 1, "s"], [6000, 60, "min"], [Infinity, 3600, "h"]];
   const seconds = (value, digits = 3) => {
     const [, size, name] = UNITS.find(([below]) => value < below);
     return `${report.plain(value / size, digits)} ${name}`;

@@ -32,6 +32,8 @@ _PLAIN: Final = 6
 """Decimals that a plain number has at most; finer ones are written as 1.23e-14."""
 _NOISE: Final = 1e-12
 """Relative to the size of the values: a smaller difference is rounding."""
+_SIZES: Final = 4
+"""Powers of ten between the least and the greatest of numbers that have no last place in common."""
 _FEW: Final = 20
 _FINER: Final = 4
 """Decimals that are added at most to distinguish more points than the first two, where they are few."""
@@ -82,6 +84,8 @@ class Digits:
             place -= 1
         if noise:
             place = max(place, kept - 1 - exponent_of(statistics.median_low(noise)))
+        elif not is_share(metric) and _by_themselves(shown, place):
+            return cls(metric)
         return cls(metric, min(place, MOST_DIGITS - 1 - exponent_of(size)))
 
     def finer(self, *widths: float | None) -> Digits:
@@ -185,6 +189,13 @@ def _distinguishing_place(values: Sequence[float], place: int, *, finer: int) ->
         if len({written(v, more) for v in values}) == different:
             return more
     return place
+
+
+def _by_themselves(values: Sequence[float], place: int) -> bool:
+    """Whether values of so many sizes that no one place suits them differ as well with digits of their own."""
+    sizes = [exponent_of(v) for v in values if v]
+    apart = max(sizes) - min(sizes) >= _SIZES
+    return apart and len({written(v) for v in values}) >= len({written(v, place) for v in values})
 
 
 def _exact(value: float, place: int, *, within: float | None = None) -> bool:

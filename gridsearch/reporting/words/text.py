@@ -169,16 +169,20 @@ def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: 
     return written(value)
 
 
-def show_seconds(seconds: float | None) -> str:
-    """Return a duration: "12 ms", "0.8 s", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"."""
+def show_seconds(seconds: float | None, *, whole: bool = False) -> str:
+    """Return a duration: "12 ms", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h".
+
+    Args:
+        seconds: its length; None for one that nobody knows.
+        whole: no fractions of seconds beside seconds ("12 s"), for a time that has passed or is estimated.
+    """
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
-    if 0 < seconds < 0.05:
-        return f"{1000 * seconds:.2g} ms"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
+    if 0 < seconds < 0.9995:
+        return f"{max(1000 * seconds, 0.1):.{0 if seconds >= 0.00995 else 1}f} ms"
+    if seconds < (59.5 if whole else 99.95):
+        return f"{seconds:.{0 if whole or seconds == 0 else 1}f} s"
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records.axis import identity
 from gridsearch.reporting.words.text import show_value
+from gridsearch.spec.grammar import quoted_word
 from gridsearch.spec.words import spelled
 
 if TYPE_CHECKING:
@@ -96,4 +97,4 @@ def as_typed(value: Value, held: Sequence[Value] | None = None) -> str:
     if not isinstance(value, str) or value == ABSENT:
         return plain
     special = value.lower() in ("true", "false", "none", *ABSENT_WORDS) or _number(value) is not None
-    return json.dumps(value) if special or odd else value
+    return quoted_word(value) if special or odd else value

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gridsearch.records import PruningDecision, TrialFailed, TrialFinished, TrialState
-from gridsearch.reporting.words.text import show_metric
+from gridsearch.reporting.words.text import metric_name, show_metric
 from gridsearch.store import PruningStudy, TrialCurve
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Pruning:
         when = f"after step {event.epochs}" if of is None else f"after epoch {event.epochs} of {of}"
         message = f"pruned by {self._pruner} {when}"
         if value is not None:
-            message += f", {self._metric.replace('_', ' ')} {show_metric(value, self._metric)}"
+            message += f", {metric_name(self._metric)} {show_metric(value, self._metric)}"
         return dataclasses.replace(event, pruner=self._pruner, message=message)
 
     def ended(self, trial: Trial, state: TrialState) -> None:

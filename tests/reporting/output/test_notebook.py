@@ -22,7 +22,7 @@ def test_a_result_says_by_what_it_is_ranked_and_which_points_lost_seeds(study):
     data = replace(builder.lose(3, TrialState.PRUNED).data(), own_metric="macro_f1")
     text = ranking_html(data, rank(data))
     assert "<td>90.00 % (1 pruned)</td>" in text
-    assert "<p>Ranked by validation accuracy; the study itself goes by macro F1.</p>" in text
+    assert "<p>Ranked by validation accuracy; the study itself is ranked by macro F1.</p>" in text
     data = study({"lr": [0.1], "epochs": [1, 2]}).data(axes=("lr",))
     assert ("mixes points with different settings" in ranking_html(data, rank(data))) == bool(
         rank(data).mixed

@@ -200,4 +200,4 @@ def test_the_terminal_says_who_won_by_how_much_and_where_the_interval_comes_from
     assert "The winner of a, lr=0.1, has the best validation accuracy: 93.00 ± 2.00 %." in text
     assert "ahead of that of b" in text and "more than chance explains" in text
     assert "paired over 3 shared seeds (Student's t)" in text
-    assert "There is no point that both studies hold." in text
+    assert "There is no point that both studies have." in text

@@ -34,7 +34,7 @@ def test_two_studies_are_compared_on_a_page_of_their_own(two, cli):
     assert result.code == 0, result.err
     page = two / "digits+half" / "index.html"
     assert str(page) in result.out and page.exists()
-    assert "1 point that both studies hold" in " ".join(result.out.split())
+    assert "1 point that both studies have" in " ".join(result.out.split())
     found = cli("report", "--study", "digits", "--study", "half", "--json").json
     assert found["page"] == str(page)
     assert {s["study"] for s in found["studies"]} == {"digits", "half"}

@@ -76,7 +76,7 @@ def test_the_report_by_a_metric_lies_beside_the_whole_and_says_so(home, capsys):
     assert (content["metric"], content["study_metric"]) == ("ece", "val_accuracy")
     assert (home / "digits/report/ranking.json").read_bytes() == whole
     page = (home / "digits/report-by=ece/index.html").read_text()
-    assert "Ranked by expected calibration error; the study itself goes by validation accuracy." in page
+    assert "Ranked by expected calibration error; the study itself is ranked by validation accuracy." in page
     assert "the lower the better" in page
     listed = (home / "digits/report/index.html").read_text()
     assert "Ranked by expected calibration error" in listed
@@ -88,8 +88,9 @@ def test_a_part_by_a_class_s_recall_has_a_folder_of_its_own_whatever_the_class_i
     words = ("report", "--study", "digits", "--by", "recall:3", "--where", "lr=.01")
     code, out, _ = call(capsys, home, *words)
     assert code == 0
-    assert "Only trials with lr=0.01: 1 of 3. Ranked by recall of 3; the study itself goes by" in " ".join(
-        out.split()
+    assert (
+        "Only trials with lr=0.01: 1 of 3. Ranked by recall of 3; the study itself is ranked by"
+        in " ".join(out.split())
     )
     (page,) = home.glob("digits/report-by=recall-3*/index.html")
     assert str(page) in out

@@ -159,7 +159,7 @@ def test_a_pruned_result_is_given_its_pruner_and_a_reason_and_others_are_left_al
     rule.decide(trial, epoch(trial, 2, 0.6125))
     named = rule.named(trial, finished(trial, TrialState.PRUNED, epochs=2))
     assert named.pruner == "hyperband"
-    assert named.message == "pruned by hyperband after epoch 2 of 9, val accuracy 61.25 %"
+    assert named.message == "pruned by hyperband after epoch 2 of 9, validation accuracy 61.25 %"
     whole = finished(trial)
     assert rule.named(trial, whole) is whole
     failed = TrialFailed(
