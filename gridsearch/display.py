@@ -307,7 +307,7 @@ class Picture(Lines):
         shown = list(progress.running.values())[:most]
         rows = [
             (
-                running.worker or "..",
+                running.worker or "",
                 f"trial {running.trial.number}",
                 progress_text(running.epoch, running.trial.settings),
                 show_metric(running.value, progress.metric) if running.value is not None else "",

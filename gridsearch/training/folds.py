@@ -84,7 +84,7 @@ def fold_numbers(
         sizes = np.unique(labels, return_counts=True)[1]
         if folds > sizes.min():
             raise UsageError(
-                f"folds={folds}: the smallest class has {sizes.min()} images",
+                f"folds={folds}: the smallest class has {sizes.min()} image{'s' * (sizes.min() > 1)}",
                 hint=f"give at most {sizes.min()} folds, or more images of that class"
                 if sizes.min() > 1
                 else "give more images of that class",

@@ -271,7 +271,7 @@ def _stepscolumns(view: TrialView) -> Listing:
     table = columns("step", *names, "seconds")
     every = -(-len(view.steps) // _MOST_STEPS)
     if every > 1:
-        table.caption = f"every {every}th of {len(view.steps):,} steps; --json has them all"
+        table.caption = f"one in {every} of {len(view.steps):,} steps; --json has them all"
     digits = {name: Digits.of((row.metrics.get(name) for row in view.steps), name) for name in names}
     for row in (*view.steps[:-1:every], view.steps[-1]):
         cells = (digits[name].show(row.metrics.get(name)) for name in names)

@@ -320,7 +320,7 @@ def _megabytes(count: float | None) -> str:
 
 def _memory_text(found: Plan) -> str:
     if found.memory is None:
-        return "unknown until probed"
+        return "unknown (--probe measures it)"
     if found.memory.worker_mb is None:
         return f"{_megabytes(found.memory.beyond_torch_mb)} beyond torch's own"
     shared = (

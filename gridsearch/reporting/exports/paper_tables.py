@@ -99,9 +99,10 @@ def _table(data: StudyData, ranking: Ranking) -> tuple[list[str], list[list[str]
     caption = f"{data.name}: {about}, by {metric_name(ranking.metric)}"
     notes = [f"{_TIED} tied with the best"] if ranking.tied else []
     if any(p.spread is not None for p in ranking.points):
-        notes.append("± standard deviation over replicates")
+        over = "seeds and folds" if any(p.folds is not None for p in ranking.points) else "seeds"
+        notes.append(f"± standard deviation over {over}")
     if any(0 < p.tier < 4 for p in ranking.points):
-        notes.append("a point that lost replicates ranks below those that did not")
+        notes.append("a point with trials that gave no result ranks below those without")
     if ranking.incomparable:
         notes.append(f"without {plural(len(ranking.incomparable), 'point')} trained on other images")
     return heads, rows, printable("; ".join([caption, *notes])) + "."

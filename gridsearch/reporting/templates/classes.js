@@ -22,7 +22,7 @@
         drawn.push(group);
         if (!n) return;
         const words = i === j ? `${names[i]}: recognised` : `${report.isolated(names[i])} predicted as ${report.isolated(names[j])}`;
-        marks.push({ element: group, lines: () => [words, `${n} of ${totals[i]} images, ${percent(share)}`, titled ? of : null] });
+        marks.push({ element: group, lines: () => [words, `${n} of ${report.counted(totals[i], "image")}, ${percent(share)}`, titled ? of : null] });
       });
       if (i % every) return;
       const [x, y] = [left + (i + 0.5) * cell + 4, top + count * cell + 12], name = fitted(names[i], longest + 2, 11);
@@ -75,7 +75,7 @@
           svg("rect", { x: x(place / 15) + k * wideBar + 0.5, y: base - bar(images), width: Math.max(1, wideBar - 1), height: bar(images), fill: stroke, "fill-opacity": 0.75 }),
         );
         drawn.push(group);
-        marks.push({ element: group, lines: () => [`${of}: confidence ${percent(probability)}`, `${right} of ${images} images right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
+        marks.push({ element: group, lines: () => [`${of}: confidence ${percent(probability)}`, `${right} of ${report.counted(images, "image")} right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
       }
     });
     drawn.push(label(x(0), base - low + 4, "images", { class: "faint" }), label(left - 6, base - low + 22, most, { "text-anchor": "end", "font-size": 11 }), label(left - 6, base, 0, { "text-anchor": "end", "font-size": 11 }));

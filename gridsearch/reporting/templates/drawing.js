@@ -189,5 +189,7 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
   };
   const inside = (figure) => Math.max(260, (figure.clientWidth || figure.parentElement.clientWidth) - 18);
 
-  Object.assign(report, { PALETTE, answering, button, colour, fitted, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
+  // "1 image", "1,200 images".
+  const counted = (count, noun) => `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
+  Object.assign(report, { PALETTE, answering, button, colour, counted, fitted, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
 })();

@@ -90,8 +90,8 @@
     const shownP = won + lost === 0 ? "1" : p < 0.0001 ? "< 0.0001" : `= ${p.toFixed(p < 0.01 ? 4 : 3)}`;
     const verdict = p < 0.05 ? "more than the choice of images explains" : "the choice of images may explain this";
     const counts = report.table(["", "B right", "B wrong"], [["A right", both, won], ["A wrong", lost, neither]]);
-    const sentence = html("p", {}, html("strong", {}, `A is right on ${won} images where B is wrong, B on ${lost} where A is wrong: ${verdict} (McNemar's exact test, p ${won + lost === 0 ? "= 1" : shownP}).`),
-      ` Accuracy of A minus that of B: ${points((won - lost) / group.images)} percentage points, 95 % interval [${points(low)}, ${points(high)}], on the same ${group.images} validation images.`);
+    const sentence = html("p", {}, html("strong", {}, `A is right on ${report.counted(won, "image")} where B is wrong, B on ${lost} where A is wrong: ${verdict} (McNemar's exact test, p ${won + lost === 0 ? "= 1" : shownP}).`),
+      ` Accuracy of A minus that of B: ${points((won - lost) / group.images)} percentage points, 95 % interval [${points(low)}, ${points(high)}], on the same ${report.counted(group.images, "validation image")}.`);
     const note = html("p", { class: "note" }, "The test is about these two networks on other images of the same kind, not about other seeds. A pair that was picked because it differs looks more different than it is.");
     const list = html("ul", { class: "tiles" }), tools = html("div", { class: "chips", role: "group", "aria-label": "Which images" });
     const words = (image) => ({ image, words: [[`is ${group.classes[answers.label(image)]}`], ...pair.map((_, side) => [`${side ? "B" : "A"}: ${group.classes[answers.guess(image, side)]}`, off(image, side) === 0 ? "hit-it" : "missed-it"])] });

@@ -99,7 +99,7 @@
       const metric = study.metrics[metricOf(study)];
       parts.push(`${metric.title}: ${report.show(state.range[0], metric.share)} to ${report.show(state.range[1], metric.share)}`);
     }
-    return parts.length ? `${count} of ${study.points.length} points (${parts.join("; ")})` : `all ${study.points.length} points`;
+    return parts.length ? `${count} of ${report.counted(study.points.length, "point")} (${parts.join("; ")})` : study.points.length === 1 ? "the only point" : `all ${report.counted(study.points.length, "point")}`;
   };
 
   // The bar that stays in sight: which metric figures show, and which points are chosen.

@@ -130,7 +130,7 @@
       }
       kept = tests.length ? rows.filter((row) => tests.every((holds) => holds(row.texts, row))) : rows;
       shown = first;
-      output.textContent = tests.length ? `${kept.length} of ${rows.length} rows` : "";
+      output.textContent = tests.length ? `${kept.length} of ${report.counted(rows.length, "row")}` : "";
       if (table.id) remember({ filter: input.value });
       draw();
     };
@@ -174,10 +174,10 @@
       const notes = [];
       if (kept.length < rows.length) {
         const why = input.value.trim() ? `match "${input.value.trim()}"` : "are of the chosen points";
-        notes.push(`Only the ${kept.length} of ${rows.length} rows that ${why}.`);
+        notes.push(`Only the ${kept.length} of ${report.counted(rows.length, "row")} that ${why}.`);
       }
       const left = kept.length - Math.max(shown, PRINTED);
-      if (left > 0) notes.push(`\u2026 and ${left} more rows, in ${printed.dataset.file}.`);
+      if (left > 0) notes.push(`\u2026 and ${report.counted(left, "more row")}, in ${printed.dataset.file}.`);
       if (printed) printed.textContent = notes.join(" ");
     };
     tables.set(table.id || table, { input, filter, print, draw, byMetric, rows, names, settings: Number(table.dataset.settings || 0) });

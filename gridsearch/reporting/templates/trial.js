@@ -31,7 +31,7 @@
     found.sort((a, b) => b[0] - a[0] || a[1] - b[1] || a[2] - b[2]);
     return found.slice(0, PAIRS).map(([n, i, j]) => {
       const images = matrix[i].reduce((a, b) => a + b, 0);
-      return html("li", {}, `${report.isolated(names[i])} predicted as ${report.isolated(names[j])}, ${((100 * n) / images).toFixed(1)} % (${n} of ${images} images)`);
+      return html("li", {}, `${report.isolated(names[i])} predicted as ${report.isolated(names[j])}, ${((100 * n) / images).toFixed(1)} % (${n} of ${report.counted(images, "image")})`);
     });
   };
 

@@ -135,8 +135,10 @@ def _kernel_choices() -> Iterator[Finding]:
     found = Counter("alike" if form is None else form for form in kept_choices().values())
     if found:
         forms = ", ".join(f"{form} {count}" for form, count in found.most_common())
-        times = "once" if found.total() == 1 else f"{found.total()} times"
-        yield Finding("kernel choices", "ok", f"two ways were timed {times}, the faster one: {forms}")
+        timed = plural(found.total(), "operation")
+        yield Finding(
+            "kernel choices", "ok", f"two ways to compute {timed} were timed; the faster ones: {forms}"
+        )
 
 
 def _engines() -> Iterator[Finding]:

@@ -94,7 +94,7 @@ def _of_extra(extra: str) -> Engine:
             there += _ANSWERS[extra]() if extra in _ANSWERS else ()
         except GridsearchError as error:
             missing.append(error.message)
-            fixes.append(error.hint or "look whether it runs")
+            fixes.append(error.hint or "check that it runs")
     detail = ", ".join((_USES[extra], *there))
     return Engine(extra, detail, tuple(missing), tuple(fixes), wanted=bool(address))
 

@@ -62,7 +62,7 @@ def test_a_point_that_lost_seeds_or_has_other_images_is_not_passed_over_in_silen
     data = builder.lose(3, TrialState.DIVERGED).data()
     text = markdown_table(data, rank(data))
     assert re.search(r"\n\| 2 \| 0.001 \| 1 \| 90.00 % \\\(1 diverged\\\) \|", text)
-    assert "a point that lost replicates ranks below those that did not" in text
+    assert "a point with trials that gave no result ranks below those without" in text
     other = replace(data.trials[0].settings, data_fingerprint="other")
     mixed = replace(data, trials=(replace(data.trials[0], settings=other), *data.trials[1:]))
     assert "without 1 point trained on other images" in latex_table(mixed, rank(mixed))

@@ -186,7 +186,7 @@ def test_paper_holds_all_rows_and_says_what_a_filter_left_out(open_page, long_re
     assert page.locator("#trials tbody tr").count() == 600
     assert (
         page.locator("p.printed[data-for=trials]").inner_text()
-        == 'Only the 600 of 1200 rows that match "seed=1".'
+        == 'Only the 600 of 1,200 rows that match "seed=1".'
     )
 
 
@@ -214,7 +214,7 @@ def test_a_long_table_is_sorted_and_filtered_with_all_its_rows(open_page, long_r
     page = open_page(path=long_report)
     page.locator("input[data-for=trials]").fill("state=pruned")
     assert column(page, "trials", 0) == ["900"]
-    assert page.locator("output[data-for=trials]").inner_text() == "1 of 1200 rows"
+    assert page.locator("output[data-for=trials]").inner_text() == "1 of 1,200 rows"
     page.locator("input[data-for=trials]").fill("")
     heading = page.locator("#trials th").first.locator("button")
     heading.click()
