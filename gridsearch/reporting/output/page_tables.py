@@ -149,7 +149,9 @@ def without_unit(seconds: float | None) -> str:
     """Return seconds without a unit, which the heading names; a quick function's too."""
     if seconds is None:
         return NOTHING
-    return f"{seconds:.1f}" if seconds >= 0.95 else f"{seconds:.2g}"
+    if seconds >= 9.95:
+        return f"{seconds:.1f}"
+    return f"{seconds:.2f}" if seconds >= 0.095 else f"{seconds:.2g}"
 
 
 def _tied(point: RankedPoint, ranking: Ranking) -> str:
