@@ -154,6 +154,18 @@ def without_unit(seconds: float | None) -> str:
     return f"{seconds:.2f}" if seconds >= 0.095 else f"{seconds:.2g}"
 
 
+def filter_example(ranking: Ranking) -> str:
+    """Return what a reader may type to filter the ranking: "words, or lr=0.01, or validation accuracy>91.20"."""
+    examples = ["words"]
+    if (best := ranking.best) is not None:
+        examples += [f"{printable(axis)}={show_param(best.params, axis)}" for axis in ranking.varying[:1]]
+    if means := [p.mean for p in ranking.points if p.mean is not None]:
+        middle = ranking.digits_of().show(means[len(means) // 2], unit=False)
+        sign = ">" if ranking.direction == "maximize" else "<"
+        examples.append(f"{metric_name(ranking.metric)}{sign}{middle}")
+    return ", or ".join(examples)
+
+
 def _tied(point: RankedPoint, ranking: Ranking) -> str:
     return "best" if point is ranking.best else "tied" if point.tied_with_best else ""
 

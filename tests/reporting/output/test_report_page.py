@@ -391,3 +391,16 @@ def test_every_public_name_of_reporting_is_found_and_an_unknown_one_is_not():
     assert all(getattr(reporting, name) for name in reporting.__all__)
     with pytest.raises(AttributeError, match="attribute nothing"):
         _ = reporting.nothing
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "example"),
+    [
+        ("val_accuracy", "maximize", 'placeholder="words, or lr=0.001, or validation accuracy&gt;'),
+        ("val_loss", "minimize", 'placeholder="words, or lr=0.001, or validation loss&lt;'),
+    ],
+)
+def test_the_filter_of_the_ranking_shows_an_example_of_this_study(study, metric, direction, example):
+    data = study({"lr": [0.1, 0.01, 0.001]}).data()
+    data = dataclasses.replace(data, metric=metric, direction=direction)
+    assert example in render_page(data, rank(data))
