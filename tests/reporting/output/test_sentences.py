@@ -311,7 +311,7 @@ def test_points_shared_by_studies_of_two_metrics_are_not_said_to_have_equal_valu
         for metric in ("val_accuracy", "val_loss")
     )
     words = said(*(Side(data=d, ranking=rank(d), predictions=lambda _: None) for d in (by_accuracy, by_loss)))
-    assert "each with the metric that its study goes by" in words
+    assert "each with the metric that ranks its study" in words
     assert "equal values" not in words
 
 

@@ -27,7 +27,7 @@ def test_a_plan_says_how_long_it_takes_at_least_and_how_many_trials_are_unmeasur
     search._show_plan(plan, argparse.Namespace(no_color=True))
     out = capsys.readouterr().out
     assert "time: at least 4 s with 2 workers, 12 trials unmeasured (--probe measures a few steps)" in out
-    assert "disk: 12.0 kB" in out
+    assert "disk: 12 kB" in out
     assert "mlp\t10\t6\t3\tstacked\t8 s" in out
     found = plan.to_json()
     assert (found["seconds"], found["least_seconds"], found["unmeasured_trials"]) == (None, 4.1, 12)
