@@ -64,8 +64,8 @@ class Trials:
         before.rename(folder) if before.exists() else folder.mkdir(parents=True)
         return folder
 
-    def run(self, *, kill=None, leave=lambda: False):
-        """Train until the end, or until `kill` says of an event that the worker ends there."""
+    def run(self, *, kill=None, leave=lambda: False, stop=lambda: False):
+        """Train until the end, or until `kill` says of an event that the worker ends there, or `stop` raises."""
         events = []
 
         def take(event):
@@ -83,6 +83,7 @@ class Trials:
                 device="cpu",
                 own=lambda _: self.own,
                 emit=take,
+                stop=stop,
                 checkpoints=LaneCheckpoints(**self.how, leave=leave),
             )
         return events

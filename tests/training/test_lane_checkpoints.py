@@ -293,6 +293,31 @@ def test_a_pack_that_breaks_leaves_lanes_that_go_on_alone(trials, make_settings,
     assert broken.results() == unbroken.results()
 
 
+@pytest.mark.parametrize("moment", [(0, 2), (1, 1)])
+def test_lanes_that_were_refused_a_program_and_had_not_begun_go_on_alone(
+    trials, make_settings, monkeypatch, moment
+):
+    """Two of three lanes may share a program that the three may not."""
+    from gridsearch.training.lanes.runtime import engine
+
+    build, made = engine.build_program, []
+
+    def refuse_three(members, *how):
+        made.append(len(members))
+        if len(members) == 3:
+            raise RuntimeError("not three")
+        return build(members, *how)
+
+    monkeypatch.setattr(engine, "build_program", refuse_three)
+    recipe = [make_settings(epochs=3, lr=lr) for lr in (0.01, 0.02, 0.03)]
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    whole = unbroken.run()
+    parts = [broken.run(kill=epoch_of(*moment)), broken.run()]
+    assert set(made) == {3}
+    assert rows(*parts) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
 def test_lanes_that_trained_alone_share_a_program_again_where_packs_are_not_settled(
     trials, make_settings, monkeypatch
 ):

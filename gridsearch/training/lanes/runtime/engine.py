@@ -62,6 +62,9 @@ class LanesEngine:
                     entries.append(_Entry(lane, context.checkpoints.state(lane), ended=result is not None))
                 # Both at once: a lane of the first may leave its program, and has trained then.
                 together, alone = [e for e in entries if not e.alone], [e for e in entries if e.alone]
+                if alone and all(entry.state is None for entry in together):
+                    # They were refused a program when the first of them began: fewer may not be refused one.
+                    together, alone = [], entries
                 yield from _train(together, context)
                 yield from _one_by_one(alone, context)
         except Stopped:
