@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import drift
+from tests.benchmarks.measure import multiplies_bf16
 
 
 @pytest.mark.fashion
@@ -25,6 +26,7 @@ def test_packs_move_validation_accuracy_neither_up_nor_down_and_no_farther_than_
 
 @pytest.mark.fashion
 @pytest.mark.thorough
+@pytest.mark.skipif(not multiplies_bf16(), reason="no instructions for bfloat16, and minutes without")
 def test_bfloat16_moves_validation_accuracy_neither_up_nor_down(fashion_cache):
     found = drift.compare_dtypes(Path(fashion_cache) / "data", "lenet", trials=16)
     assert any(found), "the two round differently, else there is nothing to compare"
