@@ -17,6 +17,7 @@ from gridsearch.executors.borrowed_process import Printing, borrowed, from_keybo
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.trial_material import TrialMaterial
 from gridsearch.records import (
+    EngineSays,
     Event,
     Exported,
     ExportRequest,
@@ -60,16 +61,10 @@ which there is no second round: a network that takes longer fills a core with on
 _WORTH = 0.97
 """Of the time of one lane that each of two may take for that."""
 
+_COMPILING = "compiling operations for this processor, some seconds; they are kept for later runs"
+
 _SCRATCH = 1.5
 """A pack's memory over that of its tensors where a process cannot be measured: kernels take their own besides."""
-
-
-def load_training() -> None:
-    """Import what training a network needs, a second's work."""
-    import gridsearch.training.lane_checkpoints
-    import gridsearch.training.loop
-    import gridsearch.training.resident_data
-    import gridsearch.zoo.datasets  # noqa: F401 - they are kept where imports are
 
 
 class PackTrainer:
@@ -318,12 +313,14 @@ class PackTrainer:
         The user's own code is imported before: what it sets then is the process's, and no pack is the first.
         """
         from gridsearch.training import devices
+        from gridsearch.training.kernels import compilation_told
 
         with Printing(log).inside():
             arithmetic = self._material.arithmetic(settings)
         with (
             borrowed(*arithmetic),
             devices.at_work(threads=self.setup.threads),
+            compilation_told(lambda: self.emit(EngineSays(message=_COMPILING))),
             Printing(log).inside(),
         ):
             yield

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.logs import flush_native_output
-from gridsearch.executors.pack_trainer import PackTrainer, load_training
+from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.executors.shipping import Received
 from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
@@ -65,8 +65,11 @@ _TRAINERS: Mapping[str, type[PackTrainer | FunctionRunner]] = MappingProxyType(
 
 def load(kind: str) -> None:
     """Import what a worker needs for a kind of study, as far as that is known before it has its setup."""
-    if _TRAINERS[kind] is PackTrainer:
-        load_training()
+    if _TRAINERS[kind] is PackTrainer:  # a second's work
+        import gridsearch.training.lane_checkpoints
+        import gridsearch.training.loop
+        import gridsearch.training.resident_data
+        import gridsearch.zoo.datasets  # noqa: F401 - they are kept where imports are
 
 
 class EventPipe:

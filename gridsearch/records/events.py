@@ -297,7 +297,7 @@ class WorkerLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSays:
-    """What a cluster's workers wait for, or that some of them do not come back."""
+    """What workers wait for, or that some of a cluster's do not come back; several may say the same."""
 
     message: str
     warning: bool = False

@@ -97,6 +97,7 @@ class Coordinator:
         self._executor: Executor | None = None
         self._resumable: bool | None = None
         self._last_heartbeat = time.monotonic()
+        self._last_said = ""
 
     def run(self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]) -> None:
         """Train until nothing of the grid waits or runs, or the run ends before, as `Ending` says.
@@ -275,7 +276,9 @@ class Coordinator:
     def _of_the_engine(self, event: WorkerLeft | EngineSays) -> None:
         """Say what an engine says; what a worker has left waits again, from its checkpoints, and it is no try less."""
         if isinstance(event, EngineSays):
-            (self._run.observer.warn if event.warning else self._run.observer.say)(event.message)
+            if event.message != self._last_said:  # workers that start together say the same
+                (self._run.observer.warn if event.warning else self._run.observer.say)(event.message)
+            self._last_said = event.message
             return
         left: list[Claim] = []
         if event.pack is not None:

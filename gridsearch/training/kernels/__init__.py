@@ -6,7 +6,12 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 from __future__ import annotations
 
 from gridsearch.training.kernels.choices import kept_choices
-from gridsearch.training.kernels.compiler import damaged_kernels, describe, find_compiler
+from gridsearch.training.kernels.compiler import (
+    compilation_told,
+    damaged_kernels,
+    describe,
+    find_compiler,
+)
 from gridsearch.training.kernels.dense import DenseLayers, DenseShape
 from gridsearch.training.kernels.loss import CrossEntropy, LaneLosses
 from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, can_compile
@@ -21,6 +26,7 @@ __all__ = [
     "PooledConvolution",
     "PooledShape",
     "can_compile",
+    "compilation_told",
     "damaged_kernels",
     "describe",
     "find_compiler",

@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ from gridsearch import files
 from gridsearch.folders import cache_root, expanded, nearest_there
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,10 @@ _HASH_DIGITS = 24  # of a hash in a name
 _TIMEOUT = 120.0  # seconds for a compilation, which takes about one
 
 
+_LISTENERS: list[Callable[[], None]] = []
+"""Are called before something is compiled, once each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiler:
     """A C compiler.
@@ -59,6 +63,17 @@ class Compiler:
 
     command: tuple[str, ...]
     version: str
+
+
+@contextmanager
+def compilation_told(tell: Callable[[], None]) -> Iterator[None]:
+    """Have a function called when the block is about to wait for the compiler, the first time."""
+    _LISTENERS.append(tell)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            _LISTENERS.remove(tell)
 
 
 def find_compiler() -> Compiler | None:
@@ -258,6 +273,8 @@ def _compile(source: Path, defined: tuple[str, ...], compiler: Compiler, place: 
         _Refused: the compiler fails.
         OSError: the folder cannot be written.
     """
+    while _LISTENERS:
+        _LISTENERS.pop()()
     said = ""
     for options in _FOR_THIS_MACHINE:
         with files.draft_of(place.with_suffix(".so")) as made:
