@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gridsearch.reporting.findings.next_grids import NextGrids
     from gridsearch.reporting.ranking.ranking import Ranking
 
+NO_EFFECT = "GS102"
+
 _FURTHER = 2
 """Values that are tried beyond an edge."""
 
@@ -122,7 +124,7 @@ def _no_effect(
         return
     digits = ranking.digits_of()
     yield Finding(
-        code="GS102",
+        code=NO_EFFECT,
         axis=axis,
         sentence=f"{printable(axis)} has no visible effect: its {len(levels)} values differ by at most "
         f"{digits.finer(widest).difference(widest)} on average (95 % confidence, {count} pairs of points), less than "

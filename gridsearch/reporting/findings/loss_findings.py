@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gridsearch.records import TrialState
 from gridsearch.records.axis import identity
@@ -13,7 +13,7 @@ from gridsearch.reporting.words.text import plural, printable, show_value
 from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from gridsearch.records import StudyData, TrialRecord, Value
     from gridsearch.reporting.findings.next_grids import NextGrids
@@ -25,36 +25,62 @@ _LIKELY = 0.5
 """The share of a value's trials that must be lost: of one that is lost now and then, its settings decide no less."""
 
 
-def about_losses(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterator[Finding]:
-    """Find for each way in which trials are lost the value of an axis that has to do with it (Fisher's exact test)."""
+class LostValue(NamedTuple):
+    """A value of an axis at which trials are lost in one way, and elsewhere are not.
+
+    Attributes:
+        state: FAILED or DIVERGED.
+        trials: those that were lost in this way.
+        p_value: of Fisher's exact test.
+        at: how many trials with this value were lost so, of how many.
+        elsewhere: likewise without it.
+    """
+
+    axis: str
+    value: Value
+    state: TrialState
+    trials: Sequence[TrialRecord]
+    p_value: float
+    at: tuple[int, int]
+    elsewhere: tuple[int, int]
+
+
+def lost_values(data: StudyData, ranking: Ranking) -> list[LostValue]:
+    """Return for each way in which trials are lost the value that has to do with it, where there is one."""
     ended = [t for t in data.trials if t.state in _ENDED]
     candidates = [(a, v) for a in ranking.varying for v in levels_of(ranking.points, a) if v != ABSENT]
-    for state, (code, verb) in _CODES.items():
+    every = []
+    for state in _CODES:
         ways: dict[str, list[TrialRecord]] = {}
         for trial in ended:
             if trial.state is state:
                 ways.setdefault(_way(trial), []).append(trial)
         for lost in ways.values():
-            found = _decisive(ended, lost, candidates)
-            if found is None:
-                continue
-            axis, value, p_value, (hit, at), (other, rest) = found
-            kept = [
-                v for v in levels_of(ranking.points, axis) if v != ABSENT and identity(v) != identity(value)
-            ]
-            first = next(t for t in lost if _has(t, axis, value))
-            why = f" ({printable(first.error, 100)})" if first.error and state is TrialState.FAILED else ""
-            point = next((p for p in (ranking.best, *ranking.points) if p is not None), None)
-            assert point is not None
-            yield Finding(
-                code=code,
-                axis=axis,
-                value=value,
-                sentence=f"{hit} of {plural(at, 'trial')} with {printable(axis)}={show_value(value)} {verb} "
-                f"in the same way{why}, and {other} of {rest} without it (Fisher's exact test, p {_p(p_value)}; the "
-                f"first is trial {first.number}). Continue without this value.",
-                command=grids.without(axis, kept=kept, point=point) if kept else "",
-            )
+            if (found := _decisive(ended, lost, candidates)) is not None:
+                axis, value, p_value, at, elsewhere = found
+                every.append(LostValue(axis, value, state, lost, p_value, at, elsewhere))
+    return every
+
+
+def about_losses(lost: Sequence[LostValue], ranking: Ranking, grids: NextGrids) -> Iterator[Finding]:
+    """Find values at which trials are lost; see `lost_values`."""
+    for each in lost:
+        axis, value, (hit, at), (other, rest) = each.axis, each.value, each.at, each.elsewhere
+        code, verb = _CODES[each.state]
+        kept = [v for v in levels_of(ranking.points, axis) if v != ABSENT and identity(v) != identity(value)]
+        first = next(t for t in each.trials if _has(t, axis, value))
+        why = f" ({printable(first.error, 100)})" if first.error and each.state is TrialState.FAILED else ""
+        point = next((p for p in (ranking.best, *ranking.points) if p is not None), None)
+        assert point is not None
+        yield Finding(
+            code=code,
+            axis=axis,
+            value=value,
+            sentence=f"{hit} of {plural(at, 'trial')} with {printable(axis)}={show_value(value)} {verb} "
+            f"in the same way{why}, and {other} of {rest} without it (Fisher's exact test, p {_p(each.p_value)}; the "
+            f"first is trial {first.number}). Continue without this value.",
+            command=grids.without(axis, kept=kept, point=point) if kept else "",
+        )
 
 
 def _decisive(

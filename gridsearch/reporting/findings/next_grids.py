@@ -34,10 +34,12 @@ class NextGrids:
     Args:
         data: the study.
         ranking: its points.
+        lost: values of axes at which trials are lost: no command has them, but for a point's own.
     """
 
-    def __init__(self, data: StudyData, ranking: Ranking) -> None:
+    def __init__(self, data: StudyData, ranking: Ranking, *, lost: Sequence[tuple[str, Value]] = ()) -> None:
         self._data, self._ranking = data, ranking
+        self._lost = {(axis, identity(value)) for axis, value in lost}
 
     def around(self, point: RankedPoint, changes: Mapping[str, Sequence[Value]]) -> str:
         """Return the command that tries other values of some axes at a point; "" where no command can.
@@ -65,23 +67,32 @@ class NextGrids:
         if grid is None or axis not in grid.axes:
             points = self._ranking.points
             levels = {
-                a: [v for v in levels_of(points, a) if v != ABSENT] for a in self._data.axes if _gridable(a)
+                a: [v for v in levels_of(points, a) if v != ABSENT and self._works(a, v, point)]
+                for a in self._data.axes
+                if _gridable(a)
             }
             return self._command(point, self._grid(levels | {axis: list(kept)}), seeds)
         wanted = {identity(value) for value in kept}
-        groups = []
+
+        def stays(name: str, value: Value) -> bool:
+            return (name != axis or identity(value) in wanted) and self._works(name, value, point)
+
+        groups, changed = [], set()
         for group in grid.parts.groups:
-            if axis in group.names:
-                column = group.names.index(axis)
-                rows = tuple(row for row in group.rows if identity(row[column]) in wanted)
-                group = replace(group, rows=rows)  # noqa: PLW2901
-            groups.append(group)
+            rows = tuple(row for row in group.rows if all(map(stays, group.names, row)))
+            changed |= set(group.names) if len(rows) < len(group.rows) else set()
+            groups.append(replace(group, rows=rows))
         rules = grid.parts.exclusions, grid.parts.conditions
         # A rule that names a value which is gone would be refused.
-        gone = any(term.axis == axis for kind in rules for rule in kind for term in rule.terms)
+        gone = any(term.axis in changed for kind in rules for rule in kind for term in rule.terms)
         if gone or not all(group.rows for group in groups):
             return ""
         return self._command(point, Grid.of(replace(grid.parts, groups=tuple(groups), seeds=None)), seeds)
+
+    def _works(self, axis: str, value: Value, point: RankedPoint) -> bool:
+        """Whether a value may stand in a command: trials are not lost at it, or it is the point's own."""
+        own = axis in point.params and identity(point.params[axis]) == identity(value)
+        return own or (axis, identity(value)) not in self._lost
 
     def _stored_grid(self) -> Grid | None:
         try:

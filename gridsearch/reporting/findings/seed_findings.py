@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def about_seeds(data: StudyData, ranking: Ranking) -> Iterator[Finding]:
     """Find that more seeds would separate the first points, or show how much of their difference is chance."""
     found = ranking.uncertainty
-    if not data.whole:  # the command is about all trials, by the study's metric
+    if not data.whole or found.exact:  # the command is about all trials; and seeds that change nothing
         return
     if found.basis is Basis.IMAGES and not (
         ranking.by_train and (found.compared < 2 or found.runner_up_differs)
@@ -26,7 +26,7 @@ def about_seeds(data: StudyData, ranking: Ranking) -> Iterator[Finding]:
         top = max(2, min(len(ranking.tied) + 1, 5))
         yield _finding(data, "More seeds would show how much of the difference is chance", seeds=2, top=top)
         return
-    if found.compared < 2 or found.runner_up_differs or found.basis is Basis.NOTHING or found.exact:
+    if found.compared < 2 or found.runner_up_differs or found.basis is Basis.NOTHING:
         return
     if found.more_seeds is None:
         yield Finding(

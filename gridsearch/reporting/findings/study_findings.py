@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridsearch.reporting.findings.axis_findings import about_axes
+from gridsearch.reporting.findings.axis_findings import NO_EFFECT, about_axes
 from gridsearch.reporting.findings.curve_findings import about_curves
-from gridsearch.reporting.findings.loss_findings import about_losses
+from gridsearch.reporting.findings.loss_findings import about_losses, lost_values
 from gridsearch.reporting.findings.next_grids import NextGrids
 from gridsearch.reporting.findings.seed_findings import about_seeds
 
@@ -25,12 +25,21 @@ def find(data: StudyData, ranking: Ranking) -> tuple[Finding, ...]:
         data: the study; its spec says which codes are to be silent.
         ranking: its ranking.
     """
-    grids = NextGrids(data, ranking)
+    lost = lost_values(data, ranking)
+    grids = NextGrids(data, ranking, lost=[(each.axis, each.value) for each in lost])
     silent = set(data.spec.get("ignore", ()))
+    harmful = {
+        each.axis for each in lost
+    }  # an axis with a value that fails has an effect, whatever the others show
+    about = [
+        f
+        for f in about_axes(ranking, grids, free=data.kind.free_axes)
+        if f.code != NO_EFFECT or f.axis not in harmful
+    ]
     found = [
-        *about_axes(ranking, grids, free=data.kind.free_axes),
+        *about,
         *about_curves(data, ranking, grids),
         *about_seeds(data, ranking),
-        *about_losses(data, ranking, grids),
+        *about_losses(lost, ranking, grids),
     ]
     return tuple(sorted((f for f in found if f.code not in silent), key=lambda f: f.code))

@@ -223,6 +223,37 @@ def test_a_value_at_which_trials_are_lost_alike_is_named_with_its_evidence(study
     assert (spec.grid.values["model.hidden"], spec.grid.values["lr"]) == ((12, 14), tuple(LR))
 
 
+def partly_lost(study, lost):
+    """Return a study whose axes batch and norm have no effect, in which most trials of some values are lost."""
+    axes = {"lr": LR, "batch": [10, 20, 40], "norm": ["none", "standard"]}
+    builder = valued(study, lambda p: rising(p) - 0.004 * (p["batch"] == 40), axes, noise=0.01, seeds=10)
+    for record in list(builder.records):
+        for state, error, hit in lost:
+            if hit(record.params) and record.seed > 1:
+                builder.lose(record.number, state, error)
+    return builder.data()
+
+
+def test_an_axis_with_a_value_that_fails_is_not_said_to_have_no_effect(study):
+    data = partly_lost(study, [(TrialState.FAILED, "ValueError: too wide", lambda p: p["batch"] == 40)])
+    assert [(f.axis, f.value) for f in found(data, "GS105")] == [("batch", 40)]
+    assert {f.axis for f in found(data, "GS102")} == {"norm"}
+    idle = spec_of(found(data, "GS102")[0].command)
+    assert idle.grid.values["batch"] == (10, 20), "no command runs what another finding advises against"
+
+
+def test_no_command_of_a_value_that_is_lost_runs_another_one_that_is(study):
+    lost = [
+        (TrialState.FAILED, "ValueError: too wide", lambda p: p["batch"] == 40),
+        (TrialState.DIVERGED, None, lambda p: p["lr"] == 1e-4),
+    ]
+    data = partly_lost(study, lost)
+    assert {f.code for f in find(data, rank(data))} >= {"GS105", "GS106"}
+    for code in ("GS105", "GS106"):
+        grid = spec_of(found(data, code)[0].command).grid.values
+        assert (grid["batch"], grid["lr"]) == ((10, 20), (1e-3, 1e-2))
+
+
 def test_trials_lost_here_and_there_are_no_finding(study):
     builder = study({"lr": LR, "model.hidden": [12, 13, 14]}, seeds=2)
     for number in (0, 7, 14):
