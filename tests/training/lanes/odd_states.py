@@ -283,6 +283,40 @@ class AsksForSizes(ConvNet):
 oddity("stacked")(AsksForSizes)
 
 
+class ComparesShapes(ConvNet):
+    """Whole shapes in conditions, the number of images among them: equal for every batch, or for none."""
+
+    def __init__(self):
+        super().__init__()
+        self.short = nn.Conv2d(1, 4, 3, bias=False)
+
+    def forward(self, x):
+        images, side = x.size(0), x.shape[-1] - 2
+        h = self.conv(x)
+        assert h.shape == (images, 4, side, side)
+        short = x[..., 1:-1, 1:-1]
+        if short.shape != h.shape:
+            short = self.short(x)
+        if h.size() == short.size() and h.numel() == images * 4 * side * side:
+            h = h + short
+        h = h.relu().flatten(1)
+        assert h.shape[0] == images
+        return self.two(h.view(images, 4, -1).mean(2))
+
+
+oddity("stacked")(ComparesShapes)
+
+
+class ComparesTheBatch(Net):
+    """A shape that is that of a batch of 16, and of no other."""
+
+    def forward(self, x):
+        return super().forward(x) * (0.5 if x.shape == (16, 1, 8, 8) else 1)
+
+
+oddity("vmap", "depends on the batch")(ComparesTheBatch)
+
+
 class SparesABatchOfOne(Net):
     """As one guards a batch norm: the sample has more images than one, the last batch may not."""
 

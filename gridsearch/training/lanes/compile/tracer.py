@@ -276,11 +276,48 @@ class Tracer(fx.Tracer):
         first, second = self._value(node)
         if not isinstance(first, bool | int | float) or first != second:
             return False
-        if _asks_shape(node):
+        if _asks_shape(node) or (node.target in (operator.eq, operator.ne) and self._compared(node)):
             return True
         if node.op != "call_function" or not _is_arithmetic(node.target):
             return False
         return all(self._settled(n) or self._picked(node, n) for n in node.all_input_nodes)
+
+    def _compared(self, node: fx.Node) -> bool:
+        """Whether two shapes or sizes, among which the batch may be, are equal for every batch, or for none.
+
+        They are for none if two parts differ that do not depend on it; for every one if all parts are equal in both
+        samples, since what is asked of shapes, and its sums and products, grows with the batch in proportion.
+        """
+        left, right = (self._parts(argument) for argument in node.args)
+        if left is None or right is None:
+            return False
+        if len(left) != len(right):
+            return True
+        pairs = list(zip(left, right, strict=True))
+        apart = any(a != b for a, b in pairs if a[0] == a[1] and b[0] == b[1])
+        return apart or all(a == b for a, b in pairs)
+
+    def _parts(self, argument: Any) -> list[tuple[Any, Any]] | None:
+        """Return the numbers of a shape, or a size, in both samples; None for anything else."""
+        if isinstance(argument, tuple | list):
+            parts = [self._parts(one) for one in argument]
+            return None if any(p is None or len(p) != 1 for p in parts) else [p[0] for p in parts if p]
+        if isinstance(argument, int):
+            return [(argument, argument)]
+        if not isinstance(argument, fx.Node) or not (self._is_shape(argument) or self._grows(argument)):
+            return None
+        first, second = self._value(argument)
+        return list(zip(first, second, strict=True)) if isinstance(first, tuple) else [(first, second)]
+
+    def _grows(self, node: fx.Node) -> bool:
+        """Whether a node is a size, or a sum or product of such."""
+        if not isinstance(self._value(node)[0], int):
+            return False
+        if _asks_shape(node):
+            return True
+        if node.target not in (operator.getitem, operator.add, operator.sub, operator.mul):
+            return False
+        return all(self._grows(one) or self._picked(node, one) for one in node.all_input_nodes)
 
     def _picked(self, node: fx.Node, shape: fx.Node) -> bool:
         """Whether a node takes one number, which is settled then, from a shape."""
