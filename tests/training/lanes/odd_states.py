@@ -307,6 +307,26 @@ class ComparesShapes(ConvNet):
 oddity("stacked")(ComparesShapes)
 
 
+class SlicesByItsSizes(Net):
+    """Parts of tables as long as what is there: positions, a causal mask, and one row for each image."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.linspace(0, 1, 12 * 8).view(1, 12, 8))
+        self.register_buffer("mask", torch.ones(12, 12).tril().view(1, 12, 12))
+        self.register_buffer("rows", torch.ones(40, 1))
+
+    def forward(self, x):
+        images, tokens, _ = (x := x.squeeze(1)).size()
+        x = x + self.places[:, : x.size(1)]
+        weights = x @ x.transpose(1, 2) / x.shape[-1]
+        weights = weights.masked_fill(self.mask[:, :tokens, :tokens] == 0, float("-inf")).softmax(-1)
+        return super().forward((weights @ x) * self.rows[:images].unsqueeze(2))
+
+
+oddity("stacked")(SlicesByItsSizes)
+
+
 class ComparesTheBatch(Net):
     """A shape that is that of a batch of 16, and of no other."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     if in_place and isinstance(args[0], Value) and args[0].form is not Form.PLAIN:
         function = _on_a_copy(function)
         args = [g.to(args[0], Form.STACKED), *args[1:]]  # the others may have a lane's part each
-    leaves, spec = pytree.tree_flatten((weights, [_tuples(arg) for arg in args], kwargs))
+    leaves, spec = pytree.tree_flatten((weights, [_opened(arg) for arg in args], kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Value)]
     read = [n.name for n in node.all_input_nodes]
     names = [g.names.get(leaves[i].slot) for i in places]
@@ -77,7 +77,7 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
         for place, one in zip(places, given, strict=True):
             filled[place] = one
         own, positional, named = pytree.tree_unflatten(filled, spec)
-        return function(own, *positional, **named)
+        return function(own, *map(_closed, positional), **named)
 
     def emit(pick: Callable[[Any], Any], shape: tuple[int, ...] | None) -> Value:
         def operation(*given: Any) -> Any:
@@ -100,9 +100,28 @@ def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[s
     return _results(node, name, g.found.results[node], emit, part, draws=draws)
 
 
-def _tuples(value: Any) -> Any:
-    """Return the several results of an operation as torch gave them."""
-    return tuple(map(_tuples, value)) if isinstance(value, Parts) else value
+class _Slice(NamedTuple):
+    """A slice whose bounds may be computed: unlike a slice it is looked into."""
+
+    start: Any
+    stop: Any
+    step: Any
+
+
+def _opened(value: Any) -> Any:
+    """Return several results of an operation as torch gave them, and slices as what is looked into."""
+    if isinstance(value, slice):
+        return _Slice(value.start, value.stop, value.step)
+    if isinstance(value, Parts) or type(value) is tuple:
+        return tuple(map(_opened, value))
+    return value
+
+
+def _closed(value: Any) -> Any:
+    """Return what `_opened` was given."""
+    if isinstance(value, _Slice):
+        return slice(*value)
+    return tuple(map(_closed, value)) if type(value) is tuple else value
 
 
 def _results(

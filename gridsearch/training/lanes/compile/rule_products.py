@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels import PooledConvolution, PooledShape
 from gridsearch.training.lanes.compile.lane_values import Form, Value
-from gridsearch.training.lanes.compile.rule_layers import map_form, own_weight, require
+from gridsearch.training.lanes.compile.rule_layers import any_values, map_form, own_weight, require
 from gridsearch.training.lanes.runtime import products, stacked_layers
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
 ) -> Value:
     """A convolution: dense over shared images, else grouped."""
     require(input.rank == 4 and isinstance(weight, Value), "a convolution without a batch")
+    require(not any_values((stride, padding, dilation, groups)), "a convolution by the number of images")
     affine = folded_affine(g, input, padding, groups)
     shared = input.form is Form.SHARED and groups == 1
     x, padding = numeric_padding(g, input, padding, weight.shape[2:], dilation)

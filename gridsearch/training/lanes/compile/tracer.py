@@ -13,8 +13,6 @@ Stands below `tracing`.
 
 from __future__ import annotations
 
-import builtins
-import math
 import operator
 from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
 from contextlib import contextmanager
@@ -30,17 +28,20 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.lanes.compile.size_nodes import (
+    asks_batch,
+    asks_shape,
+    give_number,
+    is_arithmetic,
+    is_size,
+)
 from gridsearch.training.weight_hooks import weight_call, weight_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OTHER_BATCH = 5
-"""Images of the second sample; the first has `SAMPLE`."""
-
-_SHAPES = ("shape", "ndim", "size", "dim", "ndimension", "numel")
-"""Attributes and methods of a tensor that tell of its shape."""
-
+_OTHER_BATCH = 2
+"""Images of the second sample: fewer than the first has, and so few that hardly anything takes the first n of them."""
 
 _OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
     function: getattr(operator, f"__{name[3:]}") for name, function in IN_PLACE_OPERATORS.items()
@@ -93,7 +94,7 @@ def _changing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the method of an operator in place; of a number or a shape it makes another one."""
 
     def method(self: _Known, other: Any) -> Any:
-        if _is_size(self.node):
+        if is_size(self.node):
             return NotImplemented
         return self.tracer.create_proxy("call_function", function, (self, other), {})
 
@@ -170,7 +171,22 @@ class Tracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a model."""
         with _Drawing(self), _plain_checkpoints():
-            return super().trace(root, concrete_args)
+            graph = super().trace(root, concrete_args)
+            self._write_sizes(graph)
+            return graph
+
+    def _write_sizes(self, graph: fx.Graph) -> None:
+        """Write sizes that do not depend on the batch as numbers: rules see `x[:, :16]`, whatever gave the 16."""
+        for node in reversed(graph.nodes):  # the last first: its value needs all others'
+            if not node.users or not is_size(node) or asks_batch(node):
+                continue
+            try:
+                number = self._value(node)[0] if self._settled(node) else None
+            except TraceError:
+                continue
+            if type(number) is int:
+                for user in tuple(node.users):
+                    give_number(user, node, number)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
         """Return the arguments of the forward: the images, and the defaults of all others."""
@@ -276,9 +292,9 @@ class Tracer(fx.Tracer):
         first, second = self._value(node)
         if not isinstance(first, bool | int | float) or first != second:
             return False
-        if _asks_shape(node) or (node.target in (operator.eq, operator.ne) and self._compared(node)):
+        if asks_shape(node) or (node.target in (operator.eq, operator.ne) and self._compared(node)):
             return True
-        if node.op != "call_function" or not _is_arithmetic(node.target):
+        if node.op != "call_function" or not is_arithmetic(node.target):
             return False
         return all(self._settled(n) or self._picked(node, n) for n in node.all_input_nodes)
 
@@ -313,7 +329,7 @@ class Tracer(fx.Tracer):
         """Whether a node is a size, or a sum or product of such."""
         if not isinstance(self._value(node)[0], int):
             return False
-        if _asks_shape(node):
+        if asks_shape(node):
             return True
         if node.target not in (operator.getitem, operator.add, operator.sub, operator.mul):
             return False
@@ -329,7 +345,7 @@ class Tracer(fx.Tracer):
             return False
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
             return isinstance(node.args[1], slice) and self._is_shape(node.args[0])
-        return _asks_shape(node)
+        return asks_shape(node)
 
     def _value(self, wanted: fx.Node) -> tuple[Any, Any]:
         """Return a node's value for both samples; all before it run first, in their order."""
@@ -391,31 +407,6 @@ class Tracer(fx.Tracer):
         return called(*args, **kwargs)
 
 
-def _asks_shape(node: fx.Node) -> bool:
-    """Whether a node asks a tensor for its shape, or for a number of it."""
-    if node.op == "call_method":
-        return node.target in _SHAPES
-    return node.target is getattr and node.args[1] in _SHAPES
-
-
-def _is_size(node: fx.Node) -> bool:
-    """Whether a node is a number or a shape, as its name and those of what it is made of say."""
-    if _asks_shape(node) or (node.op == "call_method" and node.target in ("item", "tolist")):
-        return True
-    made = node.op == "call_function" and _is_arithmetic(node.target) and node.all_input_nodes
-    return bool(made) and all(_is_size(one) for one in node.all_input_nodes)
-
-
 def _is_method_in_place(function: Any) -> bool:
     name = getattr(function, "__name__", "")
     return is_tensor_method_or_property(function) and name.endswith("_") and not name.endswith("__")
-
-
-def _is_arithmetic(function: Any) -> bool:
-    return getattr(function, "__module__", "") in ("_operator", "math") or function in (
-        builtins.min,
-        builtins.max,
-        builtins.abs,
-        builtins.round,
-        math.prod,
-    )
