@@ -307,6 +307,24 @@ class ComparesShapes(ConvNet):
 oddity("stacked")(ComparesShapes)
 
 
+class AsksForItsTypes(Net):
+    """Types in conditions, and a rank as a key."""
+
+    def __init__(self):
+        super().__init__()
+        self.scales = {2: 0.5, 4: 2.0}
+
+    def forward(self, x):
+        x = x * self.scales[x.ndim]
+        h = self.hidden(x)
+        if h.dtype == torch.float16 or h.dtype not in (torch.float32, torch.float64) or h.is_complex():
+            h = h.float()
+        return self.two(h * self.scales[h.ndim] if h.device == x.device and not h.is_cuda else h)
+
+
+oddity("stacked")(AsksForItsTypes)
+
+
 class SlicesByItsSizes(Net):
     """Parts of tables as long as what is there: positions, a causal mask, and one row for each image."""
 

@@ -1,4 +1,4 @@
-"""Which nodes of a graph that torch.fx is tracing are sizes: shapes of tensors, and numbers made of them.
+"""Which nodes of a graph that torch.fx is tracing are sizes: shapes and numbers made of them; or ask for types.
 
 Stands below `tracer`, which knows their values.
 """
@@ -16,6 +16,10 @@ _SHAPES = ("shape", "ndim", "size", "dim", "ndimension", "numel")
 """Attributes and methods of a tensor that tell of its shape."""
 
 
+_KINDS = ("dtype", "device", "layout", "is_cuda", "is_floating_point", "is_complex")
+"""Those that tell of what its numbers are, which no batch decides."""
+
+
 def give_number(user: fx.Node, node: fx.Node, number: int) -> None:
     """Let a node take a number in the place of another node's result."""
     user.args = fx.node.map_arg(user.args, lambda one: number if one is node else one)  # type: ignore[assignment,return-value]
@@ -27,6 +31,13 @@ def asks_shape(node: fx.Node) -> bool:
     if node.op == "call_method":
         return node.target in _SHAPES
     return node.target is getattr and node.args[1] in _SHAPES
+
+
+def asks_kind(node: fx.Node) -> bool:
+    """Whether a node asks what a tensor's numbers are, and where."""
+    if node.op == "call_method":
+        return node.target in _KINDS
+    return node.target is getattr and node.args[1] in _KINDS
 
 
 def is_size(node: fx.Node) -> bool:

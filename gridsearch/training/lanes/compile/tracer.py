@@ -26,10 +26,12 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import CheckpointFunction
 
+from gridsearch.training.lanes.compile.einops_tracing import einops_knows
 from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.size_nodes import (
     asks_batch,
+    asks_kind,
     asks_shape,
     give_number,
     is_arithmetic,
@@ -74,7 +76,8 @@ class _Known:
         return int(self.tracer.known_length(self.node))
 
     def __getattr__(self, name: str) -> Any:
-        return _Part(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
+        part = _Part(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
+        return self.tracer.rank(part) if name == "ndim" else part
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, fx.Proxy):
@@ -170,10 +173,14 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a model."""
-        with _Drawing(self), _plain_checkpoints():
+        with _Drawing(self), _plain_checkpoints(), einops_knows((_Proxy, _Part), self._number):
             graph = super().trace(root, concrete_args)
             self._write_sizes(graph)
             return graph
+
+    def _number(self, size: Any) -> Any:
+        """Return a size as a number, where it does not depend on the batch."""
+        return self._value(size.node)[0] if self._settled(size.node) else size
 
     def _write_sizes(self, graph: fx.Graph) -> None:
         """Write sizes that do not depend on the batch as numbers: rules see `x[:, :16]`, whatever gave the 16."""
@@ -278,6 +285,13 @@ class Tracer(fx.Tracer):
             raise TraceError(f"{node.name} depends on the batch, or on what a tensor holds")
         return self._value(node)[0]
 
+    def rank(self, asked: fx.Proxy) -> Any:
+        """Return a tensor's rank as the number that it is, so that it may be a key; or what asks for it."""
+        try:
+            return self.known(asked.node)
+        except TraceError:
+            return asked
+
     def known_length(self, node: fx.Node) -> int:
         """Return the length of a shape, or of a tensor's first dimension, likewise."""
         first, second = self._value(node)
@@ -292,14 +306,16 @@ class Tracer(fx.Tracer):
         first, second = self._value(node)
         if not isinstance(first, bool | int | float) or first != second:
             return False
-        if asks_shape(node) or (node.target in (operator.eq, operator.ne) and self._compared(node)):
+        if asks_shape(node) or asks_kind(node):
+            return True
+        if node.target in (operator.eq, operator.ne) and self._compared(node):
             return True
         if node.op != "call_function" or not is_arithmetic(node.target):
             return False
         return all(self._settled(n) or self._picked(node, n) for n in node.all_input_nodes)
 
     def _compared(self, node: fx.Node) -> bool:
-        """Whether two shapes or sizes, among which the batch may be, are equal for every batch, or for none.
+        """Whether two types, or shapes or sizes, among which the batch may be, are equal for every batch, or for none.
 
         They are for none if two parts differ that do not depend on it; for every one if all parts are equal in both
         samples, since what is asked of shapes, and its sums and products, grows with the batch in proportion.
@@ -318,11 +334,13 @@ class Tracer(fx.Tracer):
         if isinstance(argument, tuple | list):
             parts = [self._parts(one) for one in argument]
             return None if any(p is None or len(p) != 1 for p in parts) else [p[0] for p in parts if p]
-        if isinstance(argument, int):
+        if isinstance(argument, int | torch.dtype | torch.device | torch.layout):
             return [(argument, argument)]
-        if not isinstance(argument, fx.Node) or not (self._is_shape(argument) or self._grows(argument)):
+        if not isinstance(argument, fx.Node):
             return None
         first, second = self._value(argument)
+        if not (asks_kind(argument) or self._is_shape(argument) or self._grows(argument)):
+            return None
         return list(zip(first, second, strict=True)) if isinstance(first, tuple) else [(first, second)]
 
     def _grows(self, node: fx.Node) -> bool:
