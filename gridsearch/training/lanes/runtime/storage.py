@@ -56,7 +56,8 @@ class Storage:
         each = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in models]
         with torch.no_grad():
             rows = [torch.cat([tensors[n].reshape(-1) for n in self.names]) for tensors in each]
-            untrained = {n: torch.stack([tensors[n].detach() for tensors in each]) for n in self._untrained}
+            # a stack of tensors in channels_last may be in no order that compiled calls know
+            untrained = {n: torch.stack([t[n].detach() for t in each]).contiguous() for n in self._untrained}
             self._bind(torch.stack(rows), untrained)
 
     def _bind(self, flat: torch.Tensor, untrained: Mapping[str, torch.Tensor]) -> None:

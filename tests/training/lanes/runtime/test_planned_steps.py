@@ -298,11 +298,12 @@ def test_a_label_of_no_class_is_an_error_and_a_network_with_other_layers_has_no_
 
 
 @pytest.mark.parametrize("frozen", ["0", "4", "8", "11.bias"])
-def test_a_layer_that_is_not_trained_stays_as_it_is(make_settings, make_images, frozen):
-    settings, data = recipes(make_settings), make_images(58)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_layer_that_is_not_trained_stays_as_it_is(make_settings, make_images, frozen, order):
+    settings, data = recipes(make_settings), make_images(58, channels=3)
 
     def partly_frozen(settings, data):
-        model = pooled_net(settings, data)
+        model = pooled_net(settings, data).to(memory_format=order)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith(frozen))
         return model
