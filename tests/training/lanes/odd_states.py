@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from tests.training.lanes.odd_networks import LATE, ConvNet, Net, oddity
+from tests.training.lanes.odd_networks import LATE, Net, oddity
 
 # State between calls
 
@@ -263,96 +263,6 @@ class HidesModules(Net):
 
 
 oddity("solo", "none of its sub-modules")(HidesModules)
-
-
-class AsksForSizes(ConvNet):
-    """Sizes in conditions, loops and products, none of which depends on the batch; and maxima by their name."""
-
-    def forward(self, x):
-        height, width = x.shape[-2:]
-        assert x.ndim == len(x.shape) == 4
-        if height != width or x.size(1) > 1:
-            raise ValueError(f"{height}x{width}")
-        x = self.conv(x).relu()
-        for row in range(x.shape[2] // 3):
-            x = x * (1 + row)
-        x = F.avg_pool2d(x, x.shape[-1] - 2).max(3).values
-        return self.two(x.max(2)[0])
-
-
-oddity("stacked")(AsksForSizes)
-
-
-class ComparesShapes(ConvNet):
-    """Whole shapes in conditions, the number of images among them: equal for every batch, or for none."""
-
-    def __init__(self):
-        super().__init__()
-        self.short = nn.Conv2d(1, 4, 3, bias=False)
-
-    def forward(self, x):
-        images, side = x.size(0), x.shape[-1] - 2
-        h = self.conv(x)
-        assert h.shape == (images, 4, side, side)
-        short = x[..., 1:-1, 1:-1]
-        if short.shape != h.shape:
-            short = self.short(x)
-        if h.size() == short.size() and h.numel() == images * 4 * side * side:
-            h = h + short
-        h = h.relu().flatten(1)
-        assert h.shape[0] == images
-        return self.two(h.view(images, 4, -1).mean(2))
-
-
-oddity("stacked")(ComparesShapes)
-
-
-class AsksForItsTypes(Net):
-    """Types in conditions, and a rank as a key."""
-
-    def __init__(self):
-        super().__init__()
-        self.scales = {2: 0.5, 4: 2.0}
-
-    def forward(self, x):
-        x = x * self.scales[x.ndim]
-        h = self.hidden(x)
-        if h.dtype == torch.float16 or h.dtype not in (torch.float32, torch.float64) or h.is_complex():
-            h = h.float()
-        return self.two(h * self.scales[h.ndim] if h.device == x.device and not h.is_cuda else h)
-
-
-oddity("stacked")(AsksForItsTypes)
-
-
-class SlicesByItsSizes(Net):
-    """Parts of tables as long as what is there: positions, a causal mask, and one row for each image."""
-
-    def __init__(self):
-        super().__init__()
-        self.places = nn.Parameter(torch.linspace(0, 1, 12 * 8).view(1, 12, 8))
-        self.register_buffer("mask", torch.ones(12, 12).tril().view(1, 12, 12))
-        self.register_buffer("rows", torch.ones(40, 1))
-
-    def forward(self, x):
-        images, tokens, _ = (x := x.squeeze(1)).size()
-        x = x + self.places[:, : x.size(1)]
-        weights = x @ x.transpose(1, 2) / x.shape[-1]
-        weights = weights.masked_fill(self.mask[:, :tokens, :tokens] == 0, float("-inf")).softmax(-1)
-        return super().forward((weights @ x) * self.rows[:images].unsqueeze(2))
-
-
-oddity("stacked")(SlicesByItsSizes)
-
-
-class ComparesTheBatch(Net):
-    """A shape that is that of a batch of 16, and of no other."""
-
-    def forward(self, x):
-        return super().forward(x) * (0.5 if x.shape == (16, 1, 8, 8) else 1)
-
-
-oddity("vmap", "depends on the batch")(ComparesTheBatch)
 
 
 class SparesABatchOfOne(Net):

@@ -13,7 +13,10 @@ from torch import nn
 from gridsearch.records import TrialFailed
 from gridsearch.training import method_of
 from gridsearch.training.resident_data import ResidentCache
-from tests.training.lanes import odd_states  # noqa: F401  (it notes its networks among the oddities, as the others do)
+from tests.training.lanes import (  # noqa: F401  (they note their networks among the oddities, as the others do)
+    odd_sizes,
+    odd_states,
+)
 from tests.training.lanes.odd_networks import ODDITIES, Net
 from tests.training.lanes.odd_operations import Spectrum
 from tests.training.lanes.odd_weights import Unfreezes

@@ -62,7 +62,7 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
         dilation=dilation,
     )
     x = x if shared else g.to(x, Form.PACKED)
-    return g.emit(Form.PACKED, g.shape_of(node), layer, x, weight, bias)
+    return g.emit(Form.PACKED, g.shape_of(node), layer, x, *_by_lane(g, weight, bias))
 
 
 def folded_affine(g: GraphBuilder, input: Value, padding: Any, groups: int) -> products.InputAffine | None:
@@ -145,4 +145,9 @@ def linear_rule(
     affine = g.affine if folds else None
     layer = products.Linear(g.width, shared=shared, affine=affine, can_fuse=input.rank == 2)
     x = input if shared else g.to(input, Form.STACKED)
-    return g.emit(Form.STACKED, g.shape_of(node), layer, x, weight, bias)
+    return g.emit(Form.STACKED, g.shape_of(node), layer, x, *_by_lane(g, weight, bias))
+
+
+def _by_lane(g: GraphBuilder, *weights: Value | None) -> list[Value | None]:
+    """Return weights with a dimension of lanes, also those that the network has computed as maps, or for all lanes."""
+    return [None if weight is None else g.to(weight, Form.STACKED) for weight in weights]

@@ -296,7 +296,7 @@ class Tracer(fx.Tracer):
         """Return the length of a shape, or of a tensor's first dimension, likewise."""
         first, second = self._value(node)
         if self._is_shape(node) or len(first) == len(second):
-            if isinstance(first, torch.Tensor):
+            if isinstance(first, torch.Tensor) and node.op != "get_attr":
                 raise TraceError(f"the length of {node.name} may be that of the batch")
             return len(first)
         raise TraceError(f"the length of {node.name} depends on the batch")
