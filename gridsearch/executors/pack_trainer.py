@@ -294,6 +294,8 @@ class PackTrainer:
         self._tried(try_out, settings)
 
     def _tried(self, ask: Callable[..., Any], settings: ImageSettings) -> Any:
+        from gridsearch.training.failures import mend
+
         log = LogStream(lambda _: None)
         try:
             with self._at_work(log, settings):
@@ -304,7 +306,7 @@ class PackTrainer:
             line = one_line(error)[:300]
             what = line.removeprefix("ModelRefused: ")
             found = f"cannot train: {what}" if what != line else f"cannot run: it raises {line}"
-            raise PluginError(f"model {settings.model!r} {found}") from error
+            raise PluginError(f"model {settings.model!r} {found}{mend(error)}") from error
 
     @contextlib.contextmanager
     def _at_work(self, log: LogStream, settings: ImageSettings) -> Iterator[None]:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
     from gridsearch.records import ImageSettings, Lane
 
+_NO_GPU = ("not compiled with CUDA", "Found no NVIDIA driver", "No CUDA GPUs are available")
+"""What torch says where code asks for a GPU on a machine without one."""
+
+_OF_SHAPES = ("shape", "size", "channel", "dimension")
+"""Words of torch about what does not fit."""
+
+_IMAGES = "the images are"
+
 _OURS = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
 
@@ -38,6 +46,29 @@ def failure(lane: Lane[ImageSettings], error: BaseException) -> TrialFailed:
     )
 
 
+def note_images(error: BaseException, images: tuple[int, int, int]) -> None:
+    """Note on what a model raises of the first images what these are, if it is about shapes.
+
+    Args:
+        error: what it raises.
+        images: (C, H, W).
+    """
+    if any(word in said(error) for word in _OF_SHAPES) and not is_out_of_memory(error):
+        channels, height, width = images
+        gets = f"in_channels={channels}, image_size={height if height == width else (height, width)}"
+        error.add_note(
+            f"{_IMAGES} {channels}x{height}x{width}; its constructor gets {gets} where it takes that"
+        )
+
+
+def mend(error: BaseException) -> str:
+    """Return how to mend what a model raised, as the end of a line; "" where that cannot be told."""
+    if any(words in said(error) for words in _NO_GPU):
+        return '; leave `.cuda()` and "cuda" out of its code: it is put on the device that trains it'
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_IMAGES)]
+    return "".join(f"; {note}" for note in notes)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device's or the host's memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -55,7 +86,7 @@ def _one_line(error: BaseException, own: TracebackType | None) -> str:
     text = cut(text)
     line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     place = _innermost_user_frame(own)
-    return f"{line} ({place})" if place else line
+    return (f"{line} ({place})" if place else line) + mend(error)
 
 
 def _from_user_code(tb: TracebackType | None) -> TracebackType | None:

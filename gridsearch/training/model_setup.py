@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from gridsearch.errors import RAISED, said
 from gridsearch.training import seeds
 from gridsearch.training.batches import BatchPlan, batch_plan
+from gridsearch.training.failures import note_images
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.module_state import (
     HOOKS,
@@ -105,7 +106,11 @@ def build_network(
     lazy = any(is_lazy(p) for p in network.parameters())
     marks, kind = None if lazy else _Marks(network), type(network)
     x_BCHW = sample(data, settings.norm, precision, torch.contiguous_format)
-    _try(network, x_BCHW, data, precision)
+    try:
+        _try(network, x_BCHW, data, precision)
+    except RAISED as error:  # a user's model may raise anything
+        note_images(error, (data.channels, *data.image_size))
+        raise
     if 1 in batches_of(network, settings, data).sizes:
         _try_single(network, x_BCHW[:1], data, precision, settings)
     if marks is not None and marks.changed():

@@ -86,6 +86,57 @@ def test_a_model_that_raises_fails_its_lane_alone_with_its_own_traceback(train, 
     assert run.finished(0).state is run.finished(2).state is TrialState.COMPLETE
 
 
+class ForColor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+class ForLargeImages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(28 * 28, 3)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
+
+class ForAGpu(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.head(x.flatten(1)) + torch.zeros(3).cuda()
+
+
+SHAPES = "the images are 1x8x8; its constructor gets in_channels=1, image_size=8 where it takes that"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("net", "problem", "mend"),
+    [
+        (ForColor, "expected input[2, 1, 8, 8] to have 3 channels", SHAPES),
+        (ForLargeImages, "shapes cannot be multiplied", SHAPES),
+        (
+            ForAGpu,
+            "CUDA",
+            'leave `.cuda()` and "cuda" out of its code: it is put on the device that trains it',
+        ),
+    ],
+)
+def test_a_model_for_other_images_or_a_gpu_is_told_how_to_mend_it(train, make_settings, net, problem, mend):
+    message = train(make_settings(), build=lambda *_: net()).end().message
+    assert problem in message
+    assert "(test_failing_lanes.py:" in message
+    assert message.partition("); ")[2] == mend
+    assert "\n" not in message
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
