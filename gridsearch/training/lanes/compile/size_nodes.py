@@ -22,8 +22,8 @@ _KINDS = ("dtype", "device", "layout", "is_cuda", "is_floating_point", "is_compl
 
 def give_number(user: fx.Node, node: fx.Node, number: int) -> None:
     """Let a node take a number in the place of another node's result."""
-    user.args = fx.node.map_arg(user.args, lambda one: number if one is node else one)  # type: ignore[assignment,return-value]
-    user.kwargs = fx.node.map_arg(user.kwargs, lambda one: number if one is node else one)  # type: ignore[assignment,return-value]
+    user.args = fx.node.map_arg(user.args, lambda one: number if one is node else one)
+    user.kwargs = fx.node.map_arg(user.kwargs, lambda one: number if one is node else one)
 
 
 def asks_shape(node: fx.Node) -> bool:
@@ -52,7 +52,7 @@ def asks_batch(node: fx.Node) -> bool:
     """Whether a node asks for the first side of a shape, which nearly always is how many images there are."""
     if node.op == "call_method":
         return node.target == "size" and node.args[1:] == (0,)
-    return node.target is operator.getitem and node.args[1] == 0
+    return bool(node.target is operator.getitem and node.args[1] == 0)
 
 
 def is_arithmetic(function: Any) -> bool:
