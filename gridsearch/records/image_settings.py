@@ -354,9 +354,14 @@ class ImageSettings(RecipeKeys, Settings):
         return found
 
     def shape(self) -> Shape:
-        """Return all settings in which the lanes of a pack must not differ, options included."""
+        """Return all settings in which the lanes of a pack must not differ, options included.
+
+        Whether a recipe sets the dropout rate is one of them, the rate is not: a pack's layers are those of one lane's
+        model, in which the model's own rates are lost once the recipe's stands there.
+        """
         flat = sorted(self.flat().items())
-        return tuple((name, identity(value)) for name, value in flat if name not in _FUSIBLE)
+        shaping = tuple((name, identity(value)) for name, value in flat if name not in _FUSIBLE)
+        return shaping if self.dropout is None else (*shaping, ("dropout", identity("given")))
 
     def key_content(self) -> dict[str, Any]:
         """Return what of `to_json` belongs to the content address."""

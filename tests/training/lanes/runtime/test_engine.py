@@ -359,3 +359,17 @@ def test_a_model_that_raises_in_a_pack_fails_its_own_lane_alone(train, alone, ma
 def test_a_fresh_state_is_an_empty_one():
     assert LaneState().weights == {}
     assert LaneState().epoch == 0
+
+
+@pytest.mark.parametrize("rates", [(0.6, 0.6, None), (None, None, 0.6), (0.6, None, None), (None, 0.6, None)])
+def test_the_models_own_dropout_rate_and_the_recipes_train_each_lane_as_alone(
+    make_settings, alone, nets, make_images, tmp_path, rates
+):
+    own, other, third = (make_settings(dropout=rate, dtype="float64") for rate in rates)
+    first = [(dataclasses.replace(own, epochs=4), 0), (dataclasses.replace(other, epochs=1), 1)]
+    later = [(dataclasses.replace(third, epochs=2), 2)]
+    run, _ = with_more(first, later, nets["conv"], make_images, tmp_path)
+    theirs = alone(*first, *later, build=nets["conv"])
+    for lane in range(3):
+        losses = [[row.train_loss for row in each.epochs(lane)] for each in (run, theirs)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-9)
