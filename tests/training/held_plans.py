@@ -193,7 +193,7 @@ def _plain(case: Case, k: int, images: ImageData, *, leaves: bool, **how: Any) -
     """Train a lane by a plain loop, for as many epochs as it trains in its pack."""
     short = leaves and len(case.settings) > 1 and k % 2 == 0
     settings = dataclasses.replace(case.settings[k], epochs=1 if short else EPOCHS)
-    convolves = any(isinstance(m, nn.Conv2d) for m in case.make().modules())
+    convolves = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in case.make().modules())
     how["channels_last"] = convolves and settings.dtype != "float64"
     return train_plainly(case.make, settings, case.seeds[k], images, **how)
 
