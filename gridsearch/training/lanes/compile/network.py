@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import nn
 from torch.func import functional_call, vmap
 
 from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
@@ -23,8 +24,6 @@ from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
 from gridsearch.training.lanes.runtime.storage import Storage, aliases, placed_names
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
 
 
@@ -155,6 +154,7 @@ class StackedNetwork:
         self._graphs: dict[tuple[bool, Form], CompiledGraph] = {}
         self._sample = x_BCHW
         self._pattern = _pattern(model, x_BCHW)
+        self._rates = _own_rates(model)
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
                 builder = GraphBuilder(
@@ -191,12 +191,19 @@ class StackedNetwork:
         self._width.lanes = lanes
 
     def alike(self, model: nn.Module) -> bool:
-        """Whether a model has the same graph."""
+        """Whether a model has the same graph, and the same dropout rates where no recipe sets them."""
+        if None in self.dropout.rates and _own_rates(model) != self._rates:
+            return False
         try:
             adopt_tensors(model)
             return not why_alone(model) and _pattern(model, self._sample) == self._pattern
         except NotStackable:
             return False
+
+
+def _own_rates(model: nn.Module) -> list[float]:
+    """Return the rates of a model's dropout modules."""
+    return [m.p for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
 
 
 def _pattern(model: nn.Module, x_BCHW: torch.Tensor) -> tuple[object, ...]:

@@ -372,4 +372,24 @@ def test_the_models_own_dropout_rate_and_the_recipes_train_each_lane_as_alone(
     theirs = alone(*first, *later, build=nets["conv"])
     for lane in range(3):
         losses = [[row.train_loss for row in each.epochs(lane)] for each in (run, theirs)]
+        assert losses[0]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_a_model_that_draws_its_dropout_rate_trains_each_lane_at_its_own(
+    make_settings, alone, make_images, tmp_path
+):
+    def build(settings, data):
+        dense = nn.Linear(64, data.num_classes)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.8 * torch.rand(()).item()), dense)
+
+    common = {"norm": "none", "dtype": "float64"}
+    # the second begins as one of seed 0 does, so that both begin in one pack; the third draws another rate
+    first = [(make_settings(epochs=epochs, lr=lr, **common), 0) for epochs, lr in ((3, 0.01), (1, 0.03))]
+    later = [(make_settings(epochs=2, **common), 2)]
+    run, _ = with_more(first, later, build, make_images, tmp_path)
+    theirs = alone(*first, *later, build=build)
+    for lane in range(3):
+        losses = [[row.train_loss for row in each.epochs(lane)] for each in (run, theirs)]
+        assert losses[0]
         assert losses[0] == pytest.approx(losses[1], rel=1e-9)
