@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import RAISED
 from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.forked_call import called_in_fork
 from gridsearch.executors.logs import LogStream
 from gridsearch.plugins.file_loader import renew
 
@@ -19,20 +20,30 @@ if TYPE_CHECKING:
     from gridsearch.records import Value
 
 
+_PATIENCE = 20.0
+"""Seconds that a model may take; one that takes longer is left to its trials."""
+
+
 def why_refused(
     plugin: Plugin, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int
 ) -> str | None:
     """Build a model as a worker would, call it on two images, and say why what it gives cannot be trained.
 
+    That happens in a fork: the model's code may change this process, end it, or never return.
+
     Args:
-        plugin: a model that another process may have, or a copy of one: its code may change what it refers to.
+        plugin: the model.
         options: the complete ones.
         shape: (C, H, W) that it gets.
         classes: of the dataset.
 
     Returns:
-        One line; None where it gives logits, or raises: a trial on its own device may go otherwise, and says why.
+        One line; None where it gives logits, or raises, or nothing is known: its trials say why, on their own device.
     """
+    return called_in_fork(lambda: _refusal(plugin, options, shape, classes), patience=_PATIENCE) or None
+
+
+def _refusal(plugin: Plugin, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int) -> str:
     from gridsearch.training import check_model, devices
     from gridsearch.training.model_outputs import ModelRefused
 
@@ -50,5 +61,5 @@ def why_refused(
     except ModelRefused as error:
         return str(error)
     except RAISED:
-        return None
-    return None
+        return ""
+    return ""

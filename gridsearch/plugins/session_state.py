@@ -1,6 +1,6 @@
 """What a user's code shares with the session that defines it, for which its trials run in the session's own process.
 
-`given` asks it of functions that no worker can import, `tried_models` of models that are called beforehand.
+`given` asks it of functions that no worker can import.
 """
 
 from __future__ import annotations
@@ -42,37 +42,6 @@ def held_by(target: Any) -> str | None:
         if not isinstance(value, type) and _of_the_session(type(value)):
             return f"{_name(target)} uses {name!r}, an object of this session"
     return None
-
-
-def class_holds(kind: Any) -> str | None:
-    """Return what methods of a class, or a function, can change for the session to see, as `held_by` does.
-
-    Classes of the user's own that it derives from, or names, are looked at too.
-    """
-    seen: set[int] = set()
-    waiting = [kind]
-    while waiting:
-        target = waiting.pop()
-        if id(target) in seen:
-            continue
-        seen.add(id(target))
-        for function in _functions_of(target):
-            if (found := held_by(function)) is not None:
-                return found
-            waiting += [v for _, v in _reached(function, set()) if isinstance(v, type) and _is_own(v)]
-    return None
-
-
-def _functions_of(target: Any) -> list[Any]:
-    if not isinstance(target, type):
-        return [target]
-    members = [value for kind in target.__mro__ if _is_own(kind) for value in vars(kind).values()]
-    return [inner for v in members if isinstance(inner := getattr(v, "__func__", v), FunctionType)]
-
-
-def _is_own(kind: type) -> bool:
-    module = sys.modules.get(kind.__module__)
-    return module is None or own_module(module)
 
 
 def replaced_for(targets: Iterable[Any]) -> str | None:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.advice import is_own
 from gridsearch.errors import UsageError
-from gridsearch.plugins.session_state import class_holds
 from gridsearch.service.prepare.catalog import models_of
-from gridsearch.zoo.pretrained import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,10 +41,7 @@ def check_outputs(
         if is_own("model", name) or not catalog.find_model(name).locator:
             sets.setdefault(name, []).append(dict(options))
     for name, every in sets.items():
-        plugin = _apart(catalog.find_model(name))
-        if plugin is None:
-            continue
-        reasons = _reasons(plugin, every[:_MOST], shapes[name], classes)
+        reasons = _reasons(catalog.find_model(name), every[:_MOST], shapes[name], classes)
         if reasons:
             raise UsageError(f"model {name!r} cannot train: {reasons[0]}")
 
@@ -64,10 +59,3 @@ def _reasons(
             return []
         reasons.append(reason)
     return reasons
-
-
-def _apart(plugin: Plugin) -> Plugin | None:
-    """Return a plug-in whose code may run here without a trace in the session; None where there can be none."""
-    if plugin.locator:
-        return open_model(plugin.locator)  # beside a module of that name which the session has imported
-    return None if class_holds(plugin.target) else plugin
