@@ -155,7 +155,7 @@ def test_export_status_study_and_trial_tell_the_same_story(there, cli):
     assert [row["epoch"] for row in shown["curves"]] == [1, 2, 3]
     text = cli("trial", "2", "--study", "digits").out
     assert "batch=100" in text
-    assert "val acc." in text
+    assert "val acc" in text
 
 
 def test_the_report_can_be_made_on_another_machine(there, cli, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -44,6 +45,8 @@ class RayCluster:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self._folder = tempfile.mkdtemp(prefix="gsray")
+        # Ray notes the cluster's address in its usual folder, which it does not make for a cluster with another one.
+        Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray").mkdir(parents=True, exist_ok=True)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._cluster = self._thread.submit(self._start).result()
         self.address: str = self._cluster.address
