@@ -66,7 +66,7 @@ def _be_child(call: Callable[[], str], write: int) -> None:
 
 
 def _answer(read: int, patience: float) -> str | None:
-    parts = []
+    parts: list[bytes] = []
     limit = time.monotonic() + patience
     while select.select([read], [], [], max(0.0, limit - time.monotonic()))[0]:
         if not (part := os.read(read, 1 << 16)):

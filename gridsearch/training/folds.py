@@ -81,12 +81,12 @@ def fold_numbers(
     """
     numbers = np.empty(len(labels), np.int64)
     if groups is None:
-        sizes = np.unique(labels, return_counts=True)[1]
-        if folds > sizes.min():
+        least = int(np.unique(labels, return_counts=True)[1].min())
+        if folds > least:
             raise UsageError(
-                f"folds={folds}: the smallest class has {sizes.min()} image{'s' * (sizes.min() > 1)}",
-                hint=f"give at most {sizes.min()} folds, or more images of that class"
-                if sizes.min() > 1
+                f"folds={folds}: the smallest class has {least} image{'s' * (least != 1)}",
+                hint=f"give at most {least} folds, or more images of that class"
+                if least > 1
                 else "give more images of that class",
             )
         keys = np.random.PCG64(seed).random_raw(len(labels))
