@@ -148,7 +148,7 @@ def test_poor_trials_end_early_by_the_metric_of_the_study(tmp_path, home, monkey
         pruned = result.trials[result.trials.state == "pruned"]
         assert set(pruned.lr) >= {1e-6, 1e-7}
         assert 0.01 not in set(pruned.lr)
-        shown = {"loss": "validation loss", "macro_f1": "macro f1"}[metric]
+        shown = {"loss": "validation loss", "macro_f1": "macro F1"}[metric]
         assert f"pruned by median after epoch 2 of 5, {shown}" in pruned.error.iloc[-1]
 
 
