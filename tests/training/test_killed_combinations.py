@@ -67,7 +67,7 @@ def speckled(images, generator):
     return images * torch.rand(images.shape, generator=generator, dtype=images.dtype)
 
 
-def draw(chance, make_settings, *, dropout):
+def draw(chance, make_settings, *, dropout, lanes=None, dtype=None):
     """Return a pack's settings with their seeds: what shapes it is common, all else is each lane's own."""
     own = chance.random() < 0.25
     common = {
@@ -75,12 +75,12 @@ def draw(chance, make_settings, *, dropout):
         "augment": "my.py:speckled" if chance.random() < 0.15 else chance.choice(BUILT_IN),
         "batch": chance.choice((7, 16)),
         "drop_last": chance.random() < 0.3,
-        "dtype": chance.choice(("float32", "float32", "float64")),
+        "dtype": dtype or chance.choice(("float32", "float32", "float64")),
         "val": chance.choice((1 / 6, 0.0)),
     }
     folds = chance.choice((None, None, 3)) if common["val"] else None
-    lanes = []
-    for _ in range(chance.randint(1, 4)):
+    recipe = []
+    for _ in range(lanes or chance.randint(1, 4)):
         one = {name: chance.choice(values) for name, values in FUSIBLE.items()}
         seed = chance.randrange(4)
         if one["mixup"] and one["cutmix"]:
@@ -92,8 +92,8 @@ def draw(chance, make_settings, *, dropout):
             one["dropout"] = None
         if folds:
             one |= {"folds": folds, "fold": chance.randint(1, folds), "partition": seed}
-        lanes.append((make_settings(**common | one), seed))
-    return lanes
+        recipe.append((make_settings(**common | one), seed))
+    return recipe
 
 
 def killer(chance):
