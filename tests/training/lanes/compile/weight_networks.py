@@ -1,0 +1,64 @@
+"""Networks whose weights, or other numbers, are computed from parameters, and which are planned whole."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from tests.training.lanes.compile.patch_net import Net
+
+
+class Standardized(nn.Conv2d):
+    def forward(self, x):
+        w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, w / (w.std((1, 2, 3), keepdim=True) + 1e-5), self.bias, self.stride, self.padding)
+
+
+class ComputedWeights(Net):
+    """Weights that are computed: of layers, of sums and products, turned, shared, of a layer that is called twice."""
+
+    def more(self):
+        self.a, self.b = nn.Parameter(torch.randn(8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1))
+        self.conv = parametrizations.weight_norm(nn.Conv2d(8, 8, 3, padding=1))
+        self.twice = parametrizations.spectral_norm(nn.Conv2d(8, 8, 3, padding=1))
+        self.standard, self.norm = Standardized(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.matrix, self.tied = nn.Parameter(torch.randn(8, 5) / 3), nn.Linear(8, 5)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def body(self, x):
+        x = F.relu(self.twice(self.twice(self.conv(x)))) * (self.a + self.b).exp()
+        x = self.norm(self.standard(x)).mean((2, 3))
+        x = x @ self.matrix + self.tied(x)
+        return F.linear(x, self.tied.weight.t() * self.scale) + F.linear(x, self.matrix)
+
+
+class ByHooks(Net):
+    """Weights that torch's older hooks compute."""
+
+    def more(self):
+        self.one = nn.utils.weight_norm(nn.Conv2d(8, 6, 3))
+        self.two = nn.utils.spectral_norm(nn.Conv2d(6, 6, 3, padding=1))
+        self.three = nn.utils.weight_norm(nn.Linear(6, 4), dim=None)
+
+    def body(self, x):
+        return self.three(F.relu(self.two(F.relu(self.one(x)))).mean((2, 3)))
+
+
+class OfParameters(Net):
+    """Arithmetic of parameters alone: gates, a temperature without dimensions, their softmax and their sum."""
+
+    def more(self):
+        self.a, self.b = nn.Parameter(torch.randn(8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1))
+        self.gates, self.temperature = nn.Parameter(torch.randn(2)), nn.Parameter(torch.tensor(0.3))
+
+    def body(self, x):
+        shares, gate = self.gates.softmax(0), torch.sigmoid(self.gates[0])
+        x = x * (self.a + self.b) / (self.a.abs() + 1)
+        return (shares[0] * x + shares[1] * x.relu() + (1 - gate) * x.tanh()) * self.temperature.exp().clamp(
+            max=9.0
+        )
+
+
+NETWORKS = (ComputedWeights, ByHooks, OfParameters)
