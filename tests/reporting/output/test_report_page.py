@@ -7,8 +7,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -372,25 +370,6 @@ def test_a_reader_never_finds_half_a_file(tmp_path, study, monkeypatch):
         write_report(data, folder=tmp_path, predictions=no_predictions)
     assert page.read_bytes() == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
-
-
-def test_importing_reporting_imports_nothing_heavy():
-    code = (
-        "import sys, gridsearch.reporting as r; r.rank, r.report_json, r.print_ranking, r.write_report, r.filter_data;"
-        "heavy = {'pandas', 'matplotlib', 'seaborn', 'jinja2', 'tensorboard', 'torch', 'scipy', 'rich'};"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
-
-
-def test_every_public_name_of_reporting_is_found_and_an_unknown_one_is_not():
-    from gridsearch import reporting
-
-    assert reporting.__all__ == sorted(reporting.__all__)
-    assert all(getattr(reporting, name) for name in reporting.__all__)
-    with pytest.raises(AttributeError, match="attribute nothing"):
-        _ = reporting.nothing
 
 
 @pytest.mark.parametrize(
