@@ -8,7 +8,7 @@ what a tensor holds) are refused as before.
 Two more things that torch.fx computes while it traces become part of the graph: `x += y` and `x[i] = y`, which change
 a tensor in place, and functions that draw random numbers, also those of a fixed size.
 
-Stands below `tracing`.
+Stands below `tracing`; its proxies are in `tracer_proxies`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.fx.proxy import Attribute, TraceError
+from torch.fx.proxy import TraceError
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import CheckpointFunction
 
 from gridsearch.training.lanes.compile.einops_tracing import einops_knows
-from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.size_nodes import (
     asks_batch,
@@ -37,6 +36,7 @@ from gridsearch.training.lanes.compile.size_nodes import (
     is_arithmetic,
     is_size,
 )
+from gridsearch.training.lanes.compile.tracer_proxies import TracedPart, TracedValue
 from gridsearch.training.weight_hooks import weight_call, weight_hooks
 
 if TYPE_CHECKING:
@@ -45,75 +45,11 @@ if TYPE_CHECKING:
 _OTHER_BATCH = 2
 """Images of the second sample: fewer than the first has, and so few that hardly anything takes the first n of them."""
 
-_OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
-    function: getattr(operator, f"__{name[3:]}") for name, function in IN_PLACE_OPERATORS.items()
-}
-"""What an operator in place is out of place."""
-
 _MAKERS: tuple[Callable[..., Any], ...] = (
     torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.randperm,
     torch.arange, torch.linspace, torch.eye,
 )  # fmt: skip
 """Functions that make a tensor of sizes, which are none of a tensor's: torch.fx does not see them by itself."""
-
-
-class _Known:
-    """A proxy whose value may be asked for."""
-
-    node: fx.Node
-    tracer: Any
-
-    def __int__(self) -> int:
-        return int(self.tracer.known(self.node))
-
-    def __index__(self) -> int:
-        return operator.index(self.tracer.known(self.node))
-
-    def __float__(self) -> float:
-        return float(self.tracer.known(self.node))
-
-    def __len__(self) -> int:
-        return int(self.tracer.known_length(self.node))
-
-    def __getattr__(self, name: str) -> Any:
-        part = _Part(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
-        return self.tracer.rank(part) if name == "ndim" else part
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(value, fx.Proxy):
-            _write_back(value.node, self.node, self.tracer.create_arg(index))
-        self.tracer.create_proxy("call_function", assigned, (self, index, value), {})
-
-
-def _write_back(value: fx.Node, changed: fx.Node, index: Any) -> None:
-    """Let `x[i] += y` change no part of x before it is set: Python calls it `t = x[i]`, `t += y`, `x[i] = t`."""
-    plain: Any = _OUT_OF_PLACE.get(value.target)
-    part = value.args[0] if plain and value.args else None
-    if isinstance(part, fx.Node) and part.target is operator.getitem and part.args == (changed, index):
-        value.target = plain
-
-
-def _changing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method of an operator in place; of a number or a shape it makes another one."""
-
-    def method(self: _Known, other: Any) -> Any:
-        if is_size(self.node):
-            return NotImplemented
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-for _name, _operator in IN_PLACE_OPERATORS.items():
-    setattr(_Known, _name, _changing(_operator))
-
-
-class _Proxy(_Known, fx.Proxy):
-    """What stands for a tensor or a size while a model is traced."""
-
-
-class _Part(_Known, Attribute):
-    """An attribute of it, or a method."""
 
 
 class _Drawing(TorchFunctionMode):
@@ -173,7 +109,7 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a model."""
-        with _Drawing(self), _plain_checkpoints(), einops_knows((_Proxy, _Part), self._number):
+        with _Drawing(self), _plain_checkpoints(), einops_knows((TracedValue, TracedPart), self._number):
             graph = super().trace(root, concrete_args)
             self._write_sizes(graph)
             return graph
@@ -262,7 +198,7 @@ class Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return what stands for a node's result."""
-        return _Proxy(node, self)
+        return TracedValue(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Return a proxy's truth, where it is known."""
