@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.calling import POINTER, REALS
 from gridsearch.training.kernels.compiled_op import CompiledOp, sides, small_op
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.op import INPUTS, Layout, vector_numbers
 from gridsearch.training.kernels.stages import (
-    Activation,
     Arrange,
-    Curve,
     Gate,
     ImageNorm,
     Learned,

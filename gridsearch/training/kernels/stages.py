@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gridsearch.training.kernels.activation_curves import Activation
+
 Pair = tuple[int, int]
 
 
@@ -74,57 +76,6 @@ class LeakyRelu:
     """Leaky ReLU; its slope is positive."""
 
     slope: float
-
-
-class Curve(StrEnum):
-    """An activation that is no (leaky) ReLU, in the order of gates.c."""
-
-    RELU6 = "relu6"
-    HARDSIGMOID = "hardsigmoid"
-    HARDSWISH = "hardswish"
-    HARDTANH = "hardtanh"
-    GELU = "gelu"
-    GELU_TANH = "gelu by tanh"
-    SILU = "silu"
-    SIGMOID = "sigmoid"
-    TANH = "tanh"
-    ELU = "elu"
-    MISH = "mish"
-    AFFINE = "affine"
-    CELU = "celu"
-    SOFTPLUS = "softplus"
-    LOG_SIGMOID = "logarithm of sigmoid"
-    SOFTSIGN = "softsign"
-    TANHSHRINK = "tanhshrink"
-    HARDSHRINK = "hardshrink"
-    SOFTSHRINK = "softshrink"
-    THRESHOLD = "threshold"
-    CLAMP = "clamp"
-    ABSOLUTE = "absolute"
-    EXPONENTIAL = "exponential"
-    LOGARITHM = "logarithm"
-    SQUARE = "square"
-    ROOT = "root"
-    RECIPROCAL = "reciprocal"
-    POWER = "power"
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """An activation of each number.
-
-    Attributes:
-        curve: which.
-        a: the least result of a hardtanh or a clamp; an ELU's or a CELU's factor below zero; the slope of an affine
-            function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a gradient at
-            0; a power's exponent, which is no whole number.
-        b: the largest result; an ELU's factor of all; the level; from where on a softplus is its argument; what a
-            threshold gives.
-    """
-
-    curve: Curve
-    a: float = 0.0
-    b: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels import block_ops
+from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.stages import (
-    Activation,
     Arrange,
-    Curve,
     Gate,
     ImageNorm,
     Learned,

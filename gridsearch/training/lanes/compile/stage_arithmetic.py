@@ -15,7 +15,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from gridsearch.training.kernels.stages import Activation, Curve, Pick
+from gridsearch.training.kernels.activation_curves import Activation, Curve
+from gridsearch.training.kernels.stages import Pick
 from gridsearch.training.lanes.compile import stage_numbers, stage_windows
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 

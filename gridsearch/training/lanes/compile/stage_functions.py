@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from gridsearch.training.kernels.stages import Activation, Curve
+from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.lanes.compile import stage_attention, stage_layers, stage_numbers, stage_windows
 from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.row_drops import row_drop

@@ -14,13 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.kernels.stages import (
-    Activation,
-    AvgPool,
-    Curve,
-    MaxPool,
-    shape_after,
-)
+from gridsearch.training.kernels.activation_curves import Activation, Curve
+from gridsearch.training.kernels.stages import AvgPool, MaxPool, shape_after
 from gridsearch.training.lanes.compile import (
     stage_attention,
     stage_convolutions,

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.stages import (
-    Activation,
     Add,
     Conv,
-    Curve,
     Dropout,
     Gate,
     GlobalMean,

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from gridsearch.training.kernels.stages import Activation, Cell, Curve, Recurrent
+from gridsearch.training.kernels.activation_curves import Activation, Curve
+from gridsearch.training.kernels.stages import Cell, Recurrent
 from gridsearch.training.lanes.compile import stage_numbers
 from gridsearch.training.lanes.compile.places import ImagesAt, Known
 from gridsearch.training.lanes.compile.step_graph import NoPlan
