@@ -152,16 +152,15 @@ def test_sizes_come_in_the_form_of_the_default_or_the_annotation():
 @pytest.mark.parametrize(
     ("model", "error"),
     [
-        ("Broken", "shapes cannot be multiplied"),
-        ("Tuple", "gives in training a tuple, not a tensor"),
-        ("Leaves", "SystemExit: no such layer"),
+        ("Broken", "cannot run: it raises RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        ("Tuple", "cannot train: the model gives in training a tuple, not a tensor"),
+        ("Leaves", "cannot run: it raises SystemExit: no such layer"),
     ],
 )
 def test_the_plan_refuses_a_model_that_cannot_run_with_its_error(cli, nets, model, error, lanes):
     found = cli("plan", *DIGITS, "--model", f"nets.py:{model}", "--lanes", lanes)
     assert found.code == 2
-    assert f"model 'nets.py:{model}' cannot run: it raises" in found.err
-    assert error in found.err
+    assert f"model 'nets.py:{model}' {error}" in found.err
     assert not found.out
 
 
