@@ -46,14 +46,19 @@ if TYPE_CHECKING:
 def for_all(r: StageReader, call: Callable[..., torch.Tensor], *given: torch.Tensor) -> torch.Tensor:
     """Return the codes of what is made of parameters alone, and so is the same for all images: it has none.
 
+    A node that no image reaches is computed once a step (`derived_weights`). This is for such arithmetic within a
+    function that torch.fx does not look into and that images reach: it has no node, and each image computes it.
+
     Args:
         r: what the network is read by.
         call: makes it, of codes that have images first.
         given: codes of parameters and constants.
 
     Raises:
-        NoPlan: they are many, for each image computes them anew.
+        NoPlan: they are many, for each image computes them anew; or a node's that no image reaches.
     """
+    if r.reached_by_none:
+        raise NoPlan("arithmetic of parameters alone")
     if sum(codes.numel() for codes in given) > _MOST_SHARED:
         raise NoPlan("arithmetic of many parameters alone")
     if not any(codes.dim() for codes in given):

@@ -58,6 +58,7 @@ class StageReader(StageValues):
         counted: names of counts of batches that code adds 1 to, and no norm has taken yet.
         order: the dimensions of what the node that is read now takes first, the outermost in memory first; () for those
             of rows.
+        reached_by_none: whether no image reaches the node that is read now: its arithmetic is then no stage.
     """
 
     def __init__(self, model: nn.Module, found: Found, layer: Callable[..., Any], *, training: bool) -> None:
@@ -69,6 +70,7 @@ class StageReader(StageValues):
         self.pinned: set[str] = set()
         self.counted: set[str] = set()
         self.order: Order = ()
+        self.reached_by_none = False
         self.dropouts = 0
         self._names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
 

@@ -43,8 +43,10 @@ def derive(
         read: whether what images reach reads it, as real numbers.
     """
     if _may_move(r, node):
+        r.reached_by_none = True
         with suppress(NoPlan, *refusals):
             take()
+        r.reached_by_none = False
     if read and node not in r.values and node not in r.known:
         r.values[node] = r.derive(node)
 

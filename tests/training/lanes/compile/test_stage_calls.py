@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from gridsearch.training.lanes.compile.stage_calls import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan
@@ -64,6 +65,16 @@ class Across(Net):
         return x + x.flip(0)
 
 
+class ManyParameters(Net):
+    """Arithmetic of so many parameters, within a function, that each image would compute them anew."""
+
+    def more(self):
+        self.gates = nn.Parameter(torch.randn(17, 16, 16))
+
+    def body(self, x):
+        return weight_networks.first_gate(x, self.gates)
+
+
 class Chosen(Net):
     """Numbers that an activation chooses."""
 
@@ -78,7 +89,7 @@ class Counting(Net):
         return x * x.shape[0]
 
 
-@pytest.mark.parametrize("kind", [Across, Chosen, Counting])
+@pytest.mark.parametrize("kind", [Across, ManyParameters, Chosen, Counting])
 def test_what_is_no_stage_has_no_plan(kind):
     model, x = kind(), torch.rand(3, 1, 8, 8)
     model(x)

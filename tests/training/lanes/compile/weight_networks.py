@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils import parametrizations
 
 from tests.training.lanes.compile.patch_net import Net
@@ -61,4 +61,31 @@ class OfParameters(Net):
         )
 
 
-NETWORKS = (ComputedWeights, ByHooks, OfParameters)
+def gated(x, gates):
+    return x * (gates + 1).sigmoid()
+
+
+def first_gate(x, gates):
+    return x * gates.sigmoid()[0, 0, 0]
+
+
+def waves(a, b):
+    return (a + b).sin()
+
+
+fx.wrap("gated")
+fx.wrap("first_gate")
+fx.wrap("waves")
+
+
+class Wrapped(Net):
+    """Arithmetic of parameters within functions that torch.fx does not look into, which images reach, or not."""
+
+    def more(self):
+        self.a, self.b = nn.Parameter(torch.randn(8, 1, 1)), nn.Parameter(torch.randn(8, 1, 1))
+
+    def body(self, x):
+        return gated(x, self.a) * waves(self.a, self.b)
+
+
+NETWORKS = (ComputedWeights, ByHooks, OfParameters, Wrapped)
