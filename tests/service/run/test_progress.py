@@ -65,7 +65,7 @@ def test_a_functions_result_is_told_as_a_number_and_not_in_per_cent(capsys):
         trial=1, attempt=1, state=TrialState.COMPLETE, epochs=0, seconds=1.0, metrics={"accuracy": 93.5}
     )
     display.Lines(no_color=True).trial_ended(seen, ended, result)
-    assert "x=1 seed=0  accuracy 93.5  1 s" in capsys.readouterr().err
+    assert "x=1 seed=0  accuracy 93.5  1.0 s" in capsys.readouterr().err
 
 
 def test_better_values_are_brighter_whichever_way_is_better():
