@@ -69,7 +69,7 @@ def test_bfloat16_halves_the_products_of_both_forms_about(asked):
 
 def test_nothing_is_filtered_or_measured_where_nothing_is_compiled(asked, monkeypatch):
     monkeypatch.setattr(filtered_passes, "_SURE", 1e9)
-    monkeypatch.setattr(batch_inner, "_library", lambda _: None)
+    monkeypatch.setattr(batch_inner, "library_of", lambda _: None)
     assert not chosen() and not asked
 
 
