@@ -60,8 +60,13 @@ class Network(Protocol):
         """Adapt to the storage's number of lanes."""
         ...
 
-    def alike(self, model: nn.Module) -> bool:
-        """Whether a model may take a lane: it differs in the values of its tensors alone; it is used up."""
+    def alike(self, model: nn.Module, rate: float | None = None) -> bool:
+        """Whether a model may take a lane: it differs in the values of its tensors alone; it is used up.
+
+        Args:
+            model: to examine.
+            rate: its dropout rate, None where it is the model's own.
+        """
         ...
 
 
@@ -190,9 +195,9 @@ class StackedNetwork:
         """Adapt to the number of lanes."""
         self._width.lanes = lanes
 
-    def alike(self, model: nn.Module) -> bool:
+    def alike(self, model: nn.Module, rate: float | None = None) -> bool:
         """Whether a model has the same graph, and the same dropout rates where no recipe sets them."""
-        if None in self.dropout.rates and _own_rates(model) != self._rates:
+        if rate is None and _own_rates(model) != self._rates:
             return False
         try:
             adopt_tensors(model)
@@ -256,8 +261,9 @@ class VmapNetwork:
     def resize(self, lanes: int) -> None:
         """Do nothing: the storage knows."""
 
-    def alike(self, model: nn.Module) -> bool:
-        """Whether a model has the same modules and plain attributes."""
+    def alike(self, model: nn.Module, rate: float | None = None) -> bool:
+        """Whether a model has the same modules and plain attributes, dropout rates among them."""
+        del rate
         try:
             adopt_tensors(model)
             return not why_alone(model) and (plain_state(model), aliases(model)) == self._state

@@ -158,9 +158,9 @@ def _stacked(
     by_hand = x_BCHW.device.type == "cpu" and not originals.precision.rounds
     how = {"by_hand": by_hand, "compiles": compiles, "host_streams": host_streams}
     stacked = StackedNetwork(models[0], storage, x_BCHW, **how)
-    stacked.dropout.rates = list(rates)
-    if not all(stacked.alike(m) for m in models[1:]):
+    if not all(map(stacked.alike, models[1:], rates[1:])):
         raise NotStackable("the lanes' models are not alike")
+    stacked.dropout.rates = list(rates)
     try:
         check(stacked, storage, originals)
     except Disagrees as error:

@@ -355,7 +355,7 @@ class _Group:
             try:
                 member = _member(lane, self._context)
                 model = _build(member, self._context, self._precision)
-                fits = self._program.network.alike(model)
+                fits = self._program.network.alike(model, member.settings.dropout)
             except RAISED as error:  # a user's model may raise anything
                 yield failure(lane, error)
                 return
