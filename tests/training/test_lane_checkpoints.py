@@ -41,7 +41,7 @@ def trials(tmp_path, make_images, nets):
 
 def mixed(make_settings, **changes):
     """Lanes that end at different epochs, see other images, average their weights, keep their best epoch, diverge."""
-    common = {"epochs": 5} | changes
+    common = {"epochs": 5, "dropout": 0.25} | changes
     return [
         (make_settings(**common | {"select": "best"}), 0),
         (make_settings(**common | {"lr": 0.003, "epochs": 2, "label_smoothing": 0.1}), 1),

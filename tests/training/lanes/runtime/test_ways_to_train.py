@@ -116,6 +116,7 @@ FUSED = {
 
 
 BESIDE = {
+    "dropout": {"dropout": 0.2},  # the model's own rate is for packs of its own
     "focal_gamma": {"loss": "focal"},
     "patience": {"epochs": 12, "lr": 0.3},
     "operations": {"augment": "randaugment"},
