@@ -14,7 +14,7 @@ from gridsearch.executors.logs import LogStream
 from gridsearch.plugins.file_loader import renew
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gridsearch.plugins import Plugin
     from gridsearch.records import Value
@@ -25,7 +25,7 @@ _PATIENCE = 20.0
 
 
 def why_refused(
-    plugin: Plugin, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int
+    plugin: Plugin, sets: Sequence[Mapping[str, Value]], shape: tuple[int, int, int], classes: int
 ) -> str | None:
     """Build a model as a worker would, call it on two images, and say why what it gives cannot be trained.
 
@@ -33,17 +33,32 @@ def why_refused(
 
     Args:
         plugin: the model.
-        options: the complete ones.
+        sets: complete options; with any of them it may give logits.
         shape: (C, H, W) that it gets.
         classes: of the dataset.
 
     Returns:
-        One line; None where it gives logits, or raises, or nothing is known: its trials say why, on their own device.
+        One line, of the first options; None where it gives logits with some, or raises, or nothing is known: its trials
+        say why, on their own device.
     """
-    return called_in_fork(lambda: _refusal(plugin, options, shape, classes), patience=_PATIENCE) or None
+    return called_in_fork(lambda: _refusal(plugin, sets, shape, classes), patience=_PATIENCE) or None
 
 
-def _refusal(plugin: Plugin, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int) -> str:
+def _refusal(
+    plugin: Plugin, sets: Sequence[Mapping[str, Value]], shape: tuple[int, int, int], classes: int
+) -> str:
+    reasons = []
+    for options in sets:
+        reason = _refusal_with(plugin, options, shape, classes)
+        if not reason:
+            return ""
+        reasons.append(reason)
+    return reasons[0]
+
+
+def _refusal_with(
+    plugin: Plugin, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int
+) -> str:
     from gridsearch.training import check_model, devices
     from gridsearch.training.model_outputs import ModelRefused
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from gridsearch import garbage
+from gridsearch.executors.forked_call import called_in_fork
 from gridsearch.training.device_choice import DeviceFacts
 
 if TYPE_CHECKING:
@@ -284,21 +285,14 @@ def _device_facts(late: Mapping[str, str]) -> bytes:
 
     A process that has asked a GPU's driver can use it no more once it is forked: a child asks.
     """
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            from gridsearch.training import device_facts
 
-            _set_late(late)
-            os.write(write, json.dumps(asdict(device_facts())).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        facts = pipe.read()
-    os.waitpid(child, 0)
-    return facts
+    def asked() -> str:
+        from gridsearch.training import device_facts
+
+        _set_late(late)
+        return json.dumps(asdict(device_facts()))
+
+    return (called_in_fork(asked, patience=_PATIENCE) or "").encode()
 
 
 def _fork_sibling() -> int | None:

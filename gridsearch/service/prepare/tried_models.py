@@ -14,7 +14,6 @@ from gridsearch.service.prepare.catalog import models_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gridsearch.plugins import Plugin
     from gridsearch.records import Settings, Value
     from gridsearch.service.prepare.catalog import Catalog
 
@@ -36,26 +35,12 @@ def check_outputs(
     Raises:
         UsageError: one gives no logits [B, classes], with any of the options that were tried.
     """
+    from gridsearch.executors.model_check import why_refused
+
     sets: dict[str, list[dict[str, Value]]] = {}
     for name, options in models_of(settings):
         if is_own("model", name) or not catalog.find_model(name).locator:
             sets.setdefault(name, []).append(dict(options))
     for name, every in sets.items():
-        reasons = _reasons(catalog.find_model(name), every[:_MOST], shapes[name], classes)
-        if reasons:
-            raise UsageError(f"model {name!r} cannot train: {reasons[0]}")
-
-
-def _reasons(
-    plugin: Plugin, sets: list[dict[str, Value]], shape: tuple[int, int, int], classes: int
-) -> list[str]:
-    """Return why a model cannot train with any of these options; nothing where it may with some."""
-    from gridsearch.executors.model_check import why_refused
-
-    reasons = []
-    for options in sets:
-        reason = why_refused(plugin, options, shape, classes)
-        if reason is None:
-            return []
-        reasons.append(reason)
-    return reasons
+        if reason := why_refused(catalog.find_model(name), every[:_MOST], shapes[name], classes):
+            raise UsageError(f"model {name!r} cannot train: {reason}")
