@@ -10,6 +10,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
+from gridsearch.api.python_words import speaking_python
 from gridsearch.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function refuse a keyword that it does not know with the nearest one that it does.
 
     It refuses to be called, too, where the session's working directory is gone: no path and no worker would mean
-    anything.
+    anything.  Its errors are those of `speaking_python`.
 
     Raises:
         UsageError: at the call.
@@ -103,6 +104,7 @@ def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
     known = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_POSITIONAL]
     any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
+    @speaking_python
     @functools.wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in kwargs:

@@ -36,6 +36,14 @@ CHANGING = frozenset(OPTIONS) - {"study", "order", "ignore", *PLUGINS} | {
 }
 """Arguments that say what is searched, so that they have no place beside the name of a stored study alone."""
 
+_RENAMED = {"set": "recipe", "no_report": "report"}
+"""Options of the command line whose argument has another name."""
+
+
+def as_words(grid: Any) -> Any:
+    """Return a text of axes ("lr=.1,.01 batch=32") as the words that it consists of, anything else as it is."""
+    return grid.split() if isinstance(grid, str) and "=" in grid and not grid.endswith(".toml") else grid
+
 
 def settings_of(
     recipe: Any, settings: Mapping[str, Any], *, known: Sequence[str], kind: StudyKind
@@ -102,7 +110,7 @@ def _refuse_twice(axes: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    close = nearest(name, known)
+    close = nearest(_RENAMED.get(name, name), known)
     return f"gridsearch.run takes no argument {name!r}" + ("" if close.startswith("; known") else close)
 
 

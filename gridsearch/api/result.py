@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import web_browser
+from gridsearch.api.python_words import in_python_words, speaking_python
 from gridsearch.errors import GridsearchWarning, UsageError
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class StudyResult:
         best = self.ranking.best
         return None if best is None else dict(best.params)
 
+    @speaking_python
     def predictions(self, trial: int | None = None) -> Predictions | None:
         """Return a trial's predictions of the validation images; default: the winner's first seed.
 
@@ -178,6 +180,7 @@ class StudyResult:
 
         return reporting.cost_figure(self.data, ranking=self.ranking)
 
+    @speaking_python
     def confusion(self, *trials: int) -> Figure | None:
         """Draw the confusion matrix of a trial, or of several side by side; default: the winner's first seed.
 
@@ -206,6 +209,7 @@ class StudyResult:
         titles = [f"Trial {number}" for number in numbers]
         return reporting.confusions_figure(matrices, titles=titles, class_names=names)
 
+    @speaking_python
     def by(self, metric: str) -> StudyResult:
         """Return the study ranked by another metric of the validation images, from the stored predictions.
 
@@ -222,6 +226,7 @@ class StudyResult:
         """
         return self._chosen(by=metric, write=False)
 
+    @speaking_python
     def pareto(self, *quantities: str, model: str | Sequence[str] = ()) -> pd.DataFrame:
         """Return the points with several quantities; those that no other point beats in all of them come first.
 
@@ -253,9 +258,10 @@ class StudyResult:
             read = reports.reader(store, self.data)
             found = reports.pareto_of(store, self.data, asked, self.ranking, predictions=read, warnings=notes)
         for note in notes:
-            warnings.warn(note, GridsearchWarning, stacklevel=2)
+            warnings.warn(in_python_words(note), GridsearchWarning, stacklevel=2)
         return reporting.pareto_frame(found)
 
+    @speaking_python
     def report(
         self,
         *,
@@ -278,6 +284,7 @@ class StudyResult:
         """
         return self._chosen(by=by, where=where, write=True, pareto=pareto)
 
+    @speaking_python
     def show(self) -> Path | None:
         """Write the report of these results, and open its page in the browser, as `--open` does.
 
@@ -330,9 +337,10 @@ class StudyResult:
                 found = replace(self, data=made.data, ranking=made.ranking, report_page=made.page)
                 notes = made.warnings
         for note in notes:
-            warnings.warn(note, GridsearchWarning, stacklevel=3)
+            warnings.warn(in_python_words(note), GridsearchWarning, stacklevel=3)
         return found
 
+    @speaking_python
     def export(self, to: str, output: str | os.PathLike[str] | None = None) -> str:
         """Export the study as it is in the store now, as `gridsearch export` does.
 

@@ -14,6 +14,7 @@ from gridsearch.api.arguments import with_nearest_name
 from gridsearch.api.given import Objects
 from gridsearch.api.keywords import (
     CHANGING,
+    as_words,
     flag,
     places,
     read,
@@ -97,8 +98,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     None stands for an option that is not given.
 
     Args:
-        grid: a mapping of axes to values ({"lr": [.01, .001], "batch": "10..50:10"}), a `Grid`, a list of texts as on
-            the command line, a `StudySpec`, or the path of a study file.
+        grid: a mapping of axes to values ({"lr": [.01, .001], "batch": "10..50:10"}), a `Grid`, texts as on the command
+            line ("lr=.01,.001 batch=32", or a list of these), a `StudySpec`, or the path of a study file.
         exclude: points to leave out ("lr=.01 batch=10"), one text or several.
         when: conditions under which an axis exists ("momentum: optimizer=sgd"), one text or several.
         study: the study's name; default: the dataset's or the function's.
@@ -179,6 +180,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     for name in ("settings", "report", "open", "keep_going", "quiet"):
         given.pop(name, None)
     given.pop("grid", None)
+    grid = as_words(grid)
     outside_of_imports()
     made, axes = settings_of(recipe, settings, known=_ARGUMENTS, kind=kind_of({"objective": objective}))
     watcher = Watcher(quiet=flag("quiet", quiet))

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.api.python_words import in_python_words
 from gridsearch.display import Lines, Picture, observer, params_text
 from gridsearch.errors import GridsearchWarning
 from gridsearch.reporting.words.text import plural, show_metric, show_seconds
@@ -30,7 +31,7 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         frame = frame.f_back
     warnings.warn_explicit(
-        message,
+        in_python_words(message),
         GridsearchWarning,
         frame.f_code.co_filename,
         frame.f_lineno,
