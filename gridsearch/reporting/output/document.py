@@ -103,10 +103,12 @@ def _sample(data: StudyData) -> dict[str, Any]:
 
 
 def _point(point: RankedPoint, metric: str) -> dict[str, Any]:
+    names = dict.fromkeys(name for trial in point.complete for name in trial.metrics)
     return {
         "rank": point.rank,
         "params": dict(point.params),
         **{name: getattr(point, name) for name in _OF_POINTS},
+        "metrics": {name: point.metric_mean(name) for name in names},
         **({} if point.folds is None else {"folds": [fold.to_json() for fold in folds_of(point, metric)]}),
     }
 

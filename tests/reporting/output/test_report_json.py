@@ -12,7 +12,7 @@ TOP = {
     "residual_share", "best", "test", "ensembles", "findings",
 }  # fmt: skip
 POINT = {
-    "rank", "params", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "seconds", "diverged", "pruned",
+    "rank", "params", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "seconds", "diverged", "pruned", "metrics",
 }  # fmt: skip
 TRIAL = {
     "number", "params", "seed", "state", "value", "metrics", "val_accuracy", "val_loss", "train_accuracy",
