@@ -121,6 +121,16 @@ def test_an_axis_without_effect_is_one_whose_values_are_shown_to_be_alike(study)
     assert not found(loose, "GS102")  # two pairs show nothing
 
 
+def test_no_seeds_are_advised_for_two_points_that_differ_in_an_axis_without_effect_alone(study):
+    axes = {"lr": LR, "batch": [10, 20, 40], "norm": ["none", "standard"]}
+    data = valued(study, lambda p: rising(p) - p["batch"] / 200, axes, noise=0.01).data()
+    first, second = (point.params for point in rank(data).points[:2])
+    assert {name for name in axes if first[name] != second[name]} == {"norm"}
+    assert {"GS102"} <= found(data)
+    assert "GS104" not in found(data), "one says to leave the axis out, the other to tell its values apart"
+    assert "GS104" in found(replace(data, spec={"ignore": ["GS102"]}))
+
+
 def test_poor_points_that_scatter_do_not_hide_an_effect_of_the_good_ones(study):
     """The first axis has an effect of .01 where points scatter by .001; a point beside them scatters by .3."""
     axes = {"norm": ["none", "standard"], "batch": [10, 20, 40]}
