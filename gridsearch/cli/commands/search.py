@@ -262,9 +262,10 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         f"study {found.study}: {plural(found.points, 'point')}{each}{plural(found.trials, 'trial')}"
         + (f" ({', '.join(beside)})" if beside else "")
     )
+    again = " (will be tried again)"
     out.print(
-        f"new {found.new:,} · done {found.done:,} · failed {found.failed:,} (tried again) · "
-        + (f"pruned {found.pruned:,} (tried again) · " if found.pruned else "")
+        f"new {found.new:,} · done {found.done:,} · failed {found.failed:,}{again if found.failed else ''} · "
+        + (f"pruned {found.pruned:,}{again} · " if found.pruned else "")
         + f"waiting or running {found.open:,}"
     )
     better = ", the lower the better" if found.direction == "minimize" else ""
@@ -302,6 +303,8 @@ def _show_groups(out: Console, found: Plan) -> None:
         time = "unknown" if group.seconds is None else show_seconds(group.seconds, whole=True)
         table.add_row(*map(str, row), time)
     out.print(table)
+    if any(g.lanes > 1 for g in found.groups):
+        out.print("lanes: how many of the trials train side by side, as one program", soft_wrap=True)
     for line in dict.fromkeys(
         f"{g.method}: {g.model}: {_method_words(g)}" for g in found.groups if g.lanes > 1 and g.reason
     ):
