@@ -343,6 +343,7 @@ def test_around_postgresql_workers_are_shown_and_stopped_from_the_page(
         _await(lambda: trains in asking.page("/study/g/now"))
         assert trains in asking.page()
         assert asking.page("/study/g/now").count("data-stop") == 2
+        assert "Stop after this step" in asking.page("/study/g/now"), "a function has no epochs"
         assert f"process {worker.pid}" in asking.stop("g")[1]
         _await(lambda: trains not in asking.page("/study/g/now"))
         waits = f"process {worker.pid} on {socket.gethostname()} waits for trials"

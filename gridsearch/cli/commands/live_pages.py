@@ -183,7 +183,7 @@ class LivePages:
         except StudyNotFound:
             raise
         except GridsearchError as error:
-            nothing = {"eta": "", "lines": [], "stoppable": False, "token": ""}
+            nothing = {"eta": "", "lines": [], "stoppable": False, "unit": "epoch", "token": ""}
             return {"study": name, "words": error.message, "stop": stop, **nothing}
 
     def _page(self, name: str) -> str:
@@ -214,12 +214,13 @@ class LivePages:
         """
         mark, kept = self._mark(name), self._kept_of(name)
         lines: list[str] = []
-        eta, stoppable = "", False
+        eta, stoppable, unit = "", False, "epoch"
         if counts is None or counts["running"] or counts["waiting"]:
             status = self._status_of(name, mark)
             counts = status.counts
             lines = [line.removeprefix(f"{name}: ") for line in runner_lines(status)]
             stoppable = _trained(status)
+            unit = next((trial.settings.kind.unit for trial in status.running), unit)
             eta = "" if status.eta is None else f"About {show_seconds(status.eta, whole=True)} left."
         stays = kept.page is not None and (kept.mark == mark or self._rests(name, mark))
         return {
@@ -228,6 +229,7 @@ class LivePages:
             "eta": eta,
             "lines": lines,
             "stoppable": stoppable,
+            "unit": unit,
             "stop": stop,
             "token": kept.mark if stays else mark,
         }
