@@ -81,7 +81,7 @@ def describe() -> dict[str, str]:
         for i in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(i)
             found[f"cuda:{i}"] = (
-                f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, compute {facts.major}.{facts.minor}"
+                f"{facts.name}, {facts.total_memory / 1e9:.0f} GB, compute {facts.major}.{facts.minor}"
             )
     elif torch.version.cuda is None:
         found["cuda"] = "torch is a CPU build"

@@ -54,9 +54,9 @@ def tightest() -> Limit:
 
 
 def described() -> str:
-    """Return the tightest limit in words: "1.0 GiB (control group)"."""
+    """Return the tightest limit in words: "1.1 GB (control group)"."""
     limit = tightest()
-    return f"{limit.most / 2**30:.1f} GiB ({limit.name})"
+    return f"{limit.most / 1e9:.1f} GB ({limit.name})"
 
 
 class ProcessPeak:

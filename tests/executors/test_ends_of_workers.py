@@ -119,7 +119,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_told_with_the_limit(nets, 
     executor.stop()
     died = next(e for e in events if isinstance(e, WorkerDied))
     assert died.memory is kills
-    assert ("out of memory? The limit is " in died.message and "GiB" in died.message) is kills
+    assert ("out of memory? The limit is " in died.message and " GB (" in died.message) is kills
 
 
 def test_a_worker_goes_before_its_runner_when_memory_runs_out(nets, tmp_path):

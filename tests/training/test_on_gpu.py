@@ -220,7 +220,7 @@ def test_a_probe_says_what_a_pack_costs(make_images, make_settings, nets, lanes)
 
 def test_the_device_is_described():
     assert "cuda:0" in devices.resolve_device("cuda")
-    assert "GiB" in devices.describe()["cuda:0"]
+    assert " GB, " in devices.describe()["cuda:0"]
 
 
 @pytest.mark.end_to_end
