@@ -12,8 +12,10 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock, Timeout
@@ -22,7 +24,6 @@ from gridsearch import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
 # Under home.
 DATABASE: Final = "gridsearch.db"
@@ -101,6 +102,14 @@ def object_address(home: Path) -> str | None:
     try:
         return (home / OBJECTS).read_text(encoding="utf-8")
     except OSError:
+        return None
+
+
+def temporary_root() -> Path | None:
+    """Return the folder for temporary files; None where no such folder can be written, as in a read-only container."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
         return None
 
 

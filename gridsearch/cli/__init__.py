@@ -33,6 +33,9 @@ _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, err
 _ANOTHER_PLACE = "use a folder that you can read and write: --home for studies, $GRIDSEARCH_CACHE for data"
 
 
+_A_TEMPORARY = "name one that can be in $TMPDIR"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -97,11 +100,19 @@ def _run(words: Sequence[str], output: standard_streams.Harmless, *, verbose: bo
             return _expected(
                 UnusableError(f"{_shown(error.filename)}: {error.strerror}", hint=_ANOTHER_PLACE)
             )
+        if isinstance(error, FileNotFoundError) and _no_temporary_folder():
+            return _expected(UnusableError("no folder for temporary files can be written", hint=_A_TEMPORARY))
         text = " ".join(str(error).split())
         _complain(f"a bug in gridsearch: {type(error).__name__}: {text}", "-v shows where; please report it")
         return 1
     else:
         return code
+
+
+def _no_temporary_folder() -> bool:
+    from gridsearch.files import temporary_root  # what no command needs to start
+
+    return temporary_root() is None
 
 
 def _shown(name: str | bytes | int) -> str:

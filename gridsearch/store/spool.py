@@ -16,10 +16,8 @@ import json
 import os
 import re
 import secrets
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gridsearch import files
@@ -28,6 +26,7 @@ from gridsearch.store.runner_identity import RunnerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from gridsearch.records import Advance, TrialFailed, TrialFinished, TrialResumed
 
@@ -129,16 +128,17 @@ class Spool:
         """
         content = {"owner": dataclasses.asdict(self._owner), "record": record.to_json()}
         text = json.dumps(content).encode()
+        refused = OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folders[0]))
         for folder in self._folders[1:] if self._away() else self._folders:
             try:
                 _make_private(folder)
                 files.write_whole(folder / f"{self._next:09d}.json", text)
-            except OSError:
-                if folder == self._folders[-1]:
-                    raise
+            except OSError as error:
+                refused = error
             else:
                 self._next += 1
                 return
+        raise refused
 
     def paths(self) -> Iterator[Path]:
         """Go through the records in the order in which they came."""
@@ -190,8 +190,8 @@ def left_behind(roots: Sequence[Path]) -> list[tuple[RunnerIdentity, list[Path]]
     return found
 
 
-def roots(home: Path, store: str) -> tuple[Path, Path]:
-    """Return where spools lie: below home, or while that is away in a temporary folder of this user's.
+def roots(home: Path, store: str) -> tuple[Path, ...]:
+    """Return where spools lie: below home, or while that is away in a temporary folder of this user's, if there is one.
 
     Args:
         home: of the studies.
@@ -199,7 +199,9 @@ def roots(home: Path, store: str) -> tuple[Path, Path]:
     """
     digest = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return home / files.SPOOL, Path(tempfile.gettempdir()) / f"gridsearch-{user}-{digest}"
+    temporary = files.temporary_root()
+    below_home = home / files.SPOOL
+    return (below_home,) if temporary is None else (below_home, temporary / f"gridsearch-{user}-{digest}")
 
 
 def _folders_of(root: Path) -> list[Path]:

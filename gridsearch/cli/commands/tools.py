@@ -80,10 +80,11 @@ def tensorboard(arguments: argparse.Namespace) -> int:
         if arguments.study is not None:
             store.study_data(arguments.study)
     _warn_of_host(arguments)
-    with TemporaryDirectory(prefix="gridsearch-tensorboard-") as folder:
+    with contextlib.ExitStack() as stack:
         try:
+            folder = stack.enter_context(TemporaryDirectory(prefix="gridsearch-tensorboard-"))
             runs = NamedRuns(Path(folder), places, study=arguments.study, every=arguments.all)
-        except OSError:  # no links on this file system: the runs bear their trials' numbers
+        except OSError:  # no folder, or no links on this file system: the runs bear their trials' numbers
             logdir, refresh = studies.tensorboard_folder(places, arguments.study), _nothing
         else:
             logdir, refresh = runs.folder, runs.refresh
