@@ -151,6 +151,15 @@ def private_folder(inside: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_drafts(folder: Path) -> int:
+    """Remove what killed processes have left unfinished in a folder where nobody else works; return its bytes."""
+    freed = 0
+    for left in folder.glob(f"{PARTIAL}*"):
+        with suppress(OSError):
+            freed += remove(left)
+    return freed
+
+
 def put_in_place(draft: Path, path: Path, *, mode: int | None = None) -> None:
     """Move a finished draft to its place, once its bytes are on the disk.
 
@@ -266,15 +275,54 @@ def only_one(lock: Path, *, patience: float) -> Iterator[None]:
             lock.unlink(missing_ok=True)  # who waits for it finds it unlinked, and makes another one
 
 
-def is_locked(lock: Path) -> bool:
-    """Return whether another process holds a lock of which this is the file."""
-    if not lock.exists():
-        return False
+@contextmanager
+def if_free(lock: Path) -> Iterator[bool]:
+    """Hold a lock for the block unless another process does, and give whether; its file is gone afterwards.
+
+    Args:
+        lock: the file; where there is none, nobody holds it and none is made.
+    """
+    held = FileLock(lock, timeout=0)
     try:
-        with FileLock(lock, timeout=0):
-            return False
+        if lock.exists():
+            held.acquire()
     except (Timeout, OSError):
-        return True
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if held.is_locked:
+            lock.unlink(missing_ok=True)
+            held.release()
+
+
+def remove(path: Path) -> int:
+    """Remove a file, a link or a folder, and return its bytes; another process may remove it too.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    freed = 0
+    while os.path.lexists(path):
+        with suppress(FileNotFoundError):  # a part of it that the other was faster to remove
+            if path.is_dir() and not path.is_symlink():
+                freed = freed or size_of(path)
+                shutil.rmtree(path)
+            else:
+                freed = path.lstat().st_size
+                path.unlink()
+    return freed
+
+
+def size_of(folder: Path) -> int:
+    """Return the number of bytes in a folder."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(where) / name).lstat().st_size
+    return total
 
 
 def read_json(path: Path) -> dict[str, Any]:

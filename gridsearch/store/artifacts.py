@@ -81,6 +81,14 @@ class Home(HomeCleaning):
         path = self._below(path)
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        return self._write(path, content)
+
+    def write_beside(self, path: Path, content: bytes) -> FileRef:
+        """Write a file as `write_atomic` does, into a folder that is there: one that was deleted is not made anew."""
+        return self._write(self._below(path), content)
+
+    def _write(self, path: Path, content: bytes) -> FileRef:
+        with writing_to(path):
             files.write_whole(path, content)
         self._put_up(path)
         return FileRef(name=path.name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
@@ -172,7 +180,7 @@ class Home(HomeCleaning):
             return
         folder = self.scratch(study, number, attempt)
         if checkpoints_in(folder):
-            _remove_drafts(folder)
+            files.remove_drafts(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -253,12 +261,7 @@ def _take_over(earlier: Sequence[Path], folder: Path) -> None:
             folder.mkdir(parents=True)
         else:
             files.rename(before, folder)
-            _remove_drafts(folder)
+            files.remove_drafts(folder)
     for each in earlier:
         if each != folder:
             shutil.rmtree(each, ignore_errors=True)
-
-
-def _remove_drafts(folder: Path) -> None:
-    for draft in folder.glob(f"{files.PARTIAL}*"):
-        draft.unlink(missing_ok=True)

@@ -308,6 +308,12 @@ def claimed_for(connection: Connection, ids: Sequence[int], pack: str) -> list[t
     return [(row.id, row.attempt) for row in connection.execute(query) if row.id in set(ids)]
 
 
+def running(connection: Connection, study_id: int) -> list[int]:
+    """Return the numbers of the trials of a study that run."""
+    query = select(_t.c.number).where(_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING)
+    return list(connection.scalars(query))
+
+
 def release(connection: Connection, claims: Sequence[tuple[int, int]], *, home: Home) -> int:
     """Give claims back that were not worked to their end; they do not count as tries."""
     rows = held(connection, claims)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch import files
@@ -16,6 +13,7 @@ from gridsearch.store.home_paths import STUDY_NAME, HomePaths, file_name, writin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
 
 _OF_TRIALS = (files.TRIALS, files.TENSORBOARD)
 _CUT_OFF = re.compile(rf"{re.escape(files.DELETED)}({STUDY_NAME.pattern})-[0-9a-f]{{8}}")
@@ -40,23 +38,47 @@ class HomeCleaning(HomePaths):
             study: its name.
             keep: numbers of the trials that run now, which are left alone.
         """
-        freed = self._remove(list(self.study_dir(study).glob(f"{files.EARLIER}*"))) + self.end_removal(study)
+        return self.remove_unfinished(study, self.unfinished(study, keep=keep))
+
+    def unfinished(self, study: str, *, keep: Collection[int]) -> list[Path]:
+        """Return what unfinished attempts and writes have left of trials, for `remove_unfinished`.
+
+        An attempt's folder gets another name: whoever claims its trial from now on begins anew, whenever it is removed.
+
+        Args:
+            study: its name.
+            keep: numbers of the trials that run now; no other one begins before this returns.
+        """
         trials = self.study_dir(study) / files.TRIALS
+        left, aside = [], []
         for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
             if folder.is_symlink() or not folder.is_dir() or folder.name in {str(number) for number in keep}:
                 continue
-            kinds = (f"{files.SCRATCH}*", *_LEFT_BY_WRITES)
-            freed += self._remove([each for kind in kinds for each in folder.glob(kind)])
+            left += [each for kind in _LEFT_BY_WRITES for each in folder.glob(kind)]
+            attempts = folder.glob(f"{files.SCRATCH}*")
+            aside += [(each, folder / f"{files.PARTIAL}{secrets.token_hex(6)}") for each in attempts]
+        with writing_to(trials):
+            files.rename_all(aside)
+        return left + [place for _, place in aside]
+
+    def remove_unfinished(self, study: str, left: Iterable[Path]) -> int:
+        """Remove what `unfinished` has returned, and what was left elsewhere of a study; return the number of bytes."""
+        freed = self._remove(left) + self._remove(self.study_dir(study).glob(f"{files.EARLIER}*"))
+        freed += self.end_removal(study)
+        with files.if_free(self.report_dir(study) / files.LOCK) as free:
+            if free:
+                folders = self.study_dir(study).glob(f"{files.REPORT}*")
+                freed += sum(files.remove_drafts(each) for each in folders if not each.is_symlink())
         return freed + self.clean_best(study)
 
     def clean_best(self, study: str) -> int:
         """Remove what an unfinished refit of the winner has left, unless one goes on; return the number of bytes."""
         work = self.best_work(study)
-        if files.is_locked(work / files.LOCK):
-            return 0
-        freed = self._remove(
-            [each for kind in (files.REFIT, files.PARTIAL) for each in work.glob(f"{kind}*")]
-        )
+        with files.if_free(work / files.LOCK) as free:
+            if not free:
+                return 0
+            kinds = (files.REFIT, files.PARTIAL)
+            freed = self._remove([each for kind in kinds for each in work.glob(f"{kind}*")])
         with contextlib.suppress(OSError):  # a complete export waits there
             work.rmdir()
         return freed
@@ -80,10 +102,10 @@ class HomeCleaning(HomePaths):
         found: dict[str, int] = {}
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             if cut := _CUT_OFF.fullmatch(folder.name):
-                found[cut[1]] = found.get(cut[1], 0) + size_of(folder)
+                found[cut[1]] = found.get(cut[1], 0) + files.size_of(folder)
             if STUDY_NAME.fullmatch(folder.name) and folder.name not in studies and not folder.is_symlink():
-                sizes = [size_of(folder / name) for name in _OF_TRIALS if (folder / name).is_dir()]
-                sizes += [size_of(each) for each in folder.glob(f"{files.EARLIER}*")]
+                sizes = [files.size_of(folder / name) for name in _OF_TRIALS if (folder / name).is_dir()]
+                sizes += [files.size_of(each) for each in folder.glob(f"{files.EARLIER}*")]
                 if sizes:
                     found[folder.name] = found.get(folder.name, 0) + sum(sizes)
         return found
@@ -146,22 +168,11 @@ class HomeCleaning(HomePaths):
 
     def size(self, study: str) -> int:
         """Return the number of bytes in the folder of a study."""
-        return size_of(self.study_dir(study))
+        return files.size_of(self.study_dir(study))
 
     def _remove(self, left: Iterable[Path]) -> int:
         freed = 0
         for each in left:
-            freed += size_of(each) if each.is_dir() else each.lstat().st_size
             with writing_to(each):
-                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+                freed += files.remove(each)
         return freed
-
-
-def size_of(folder: Path) -> int:
-    """Return the number of bytes in a folder."""
-    total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += (Path(where) / name).lstat().st_size
-    return total

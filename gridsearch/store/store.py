@@ -23,6 +23,7 @@ from gridsearch.store import (
     ledger_tables,
     presence,
     result_writer,
+    row_lookup,
     study_queries,
     worker_queries,
 )
@@ -319,6 +320,18 @@ class Store(StudyStore):
             self.home.drop_scratch(row.study, row.number)
         self._forget(pairs)
         return accepted
+
+    def clean(self, study: str) -> int:
+        """Remove what unfinished attempts and writes have left of a study, but for trials that run; return the bytes.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            StoreError: a file cannot be removed.
+        """
+        with self._database.write() as connection:  # nobody claims a trial meanwhile
+            row = row_lookup.find_study(connection, study)
+            left = self.home.unfinished(study, keep=claims.running(connection, row.id))
+        return self.home.remove_unfinished(study, left)
 
     def drop_leftovers(self, study: str) -> None:
         """Remove what attempts at trials that have ended have left: a runner may be killed right after its commit."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gridsearch import folders
+from gridsearch import files, folders
 from gridsearch.zoo.datasets import cache
 
 
@@ -117,3 +117,10 @@ def test_a_cache_below_a_file_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"), cache.exclusive(Path(tmp_path / "file" / "x")):
         pass
+
+
+def test_a_file_that_a_killed_process_was_writing_goes_with_its_folders(tmp_path):
+    (tmp_path / f"{files.PARTIAL}0a1b2c3d4e5f.npz").write_bytes(b"images")
+    (tmp_path / f"{files.PARTIAL}5f4e3d2c1b0a").mkdir()
+    with cache.exclusive(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [files.LOCK]

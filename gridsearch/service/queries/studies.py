@@ -327,14 +327,13 @@ def clean(places: Places, study: str, *, warn: Callable[[str], None] = lambda _:
     with existing(places) as store:
         take_in(store, warn=warn)  # what a runner could not write needs the files that it left
         try:
-            trials = store.study_data(study).trials
+            return store.clean(study)
         except StudyNotFound:
             if store.clear_remnant(study):
                 return store.home.remove_study(study)
             if study not in store.home.leftovers(()):
                 raise
             return store.home.remove_trials(study)
-        return store.home.clean(study, keep={t.number for t in trials if t.state is TrialState.RUNNING})
 
 
 def tensorboard_folder(places: Places, study: str | None) -> Path:

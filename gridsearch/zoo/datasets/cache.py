@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -79,9 +78,7 @@ def exclusive(folder: Path, *, patience: float = PATIENCE, say: Say | None = Non
     hold = Hold(path, lock.is_locked)
     try:
         if hold.alone:
-            # Of a killed process: a living one would hold the lock.
-            for left in folder.glob(f"{files.PARTIAL}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            files.remove_drafts(folder)  # of a killed process: a living one would hold the lock
             hold()
         yield hold
     finally:
