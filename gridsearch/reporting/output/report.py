@@ -98,7 +98,7 @@ def write_report(
 
     Args:
         data: the study.
-        folder: where to; made if it is not there.
+        folder: where to; made if it is not there, in one that is.
         predictions: the stored validation predictions of a trial by its number, None if there are none.
         images: gives what a trial was trained on, or raises a GridsearchError that says why not; default: no
             images are shown.
@@ -115,7 +115,7 @@ def write_report(
     ranking = rank(data, predictions=predictions)
     if pareto is not None:
         ranking = replace(ranking, pareto=pareto(ranking))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     pictures = pictures_of(data, ranking, predictions=predictions, images=images)
     with pictures.drawn_meanwhile():
         content = report_json(data, ranking=ranking)

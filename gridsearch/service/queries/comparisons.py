@@ -10,6 +10,7 @@ from gridsearch import reporting, web_browser
 from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
 from gridsearch.files import PAGE
 from gridsearch.reporting.words.text import plural
+from gridsearch.service.queries.report_folder import alone_in
 from gridsearch.service.queries.reports import chosen, images_of, rank_study, read_predictions, reader
 
 if TYPE_CHECKING:
@@ -143,12 +144,14 @@ def compare_studies(
             reporting.Side(data=data, ranking=rank_study(store, data), predictions=reader(store, data))
         )
         warnings += [f"study {name!r}: {note}" for note in notes]
-    files = reporting.write_comparison(
-        sides,
-        folder=store.home.comparison_dir(names, _part(sides)),
-        images=lambda data, trial: images_of(store, data.name, trial, root=root),
-        write=store.home.write_atomic,
-    )
+    folder = store.home.comparison_dir(names, _part(sides))
+    with alone_in(store, folder, names):
+        files = reporting.write_comparison(
+            sides,
+            folder=folder,
+            images=lambda data, trial: images_of(store, data.name, trial, root=root),
+            write=store.home.write_beside,
+        )
     return Compared(comparison=files.comparison, page=files.page, warnings=(*warnings, *files.notes))
 
 
@@ -202,8 +205,10 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int], *, root: Path 
         whole=PAGE if (folder / PAGE).is_file() else "",
     )
     paths = (folder / f"{stem}-confusion.png", folder / f"{stem}-confusion.svg", folder / f"{stem}.html")
-    for path, content in zip(paths, (made.png, made.svg, made.html.encode("utf-8", "replace")), strict=True):
-        store.home.write_atomic(path, content)
+    contents = (made.png, made.svg, made.html.encode("utf-8", "replace"))
+    with alone_in(store, folder, [study]):
+        for path, content in zip(paths, contents, strict=True):
+            store.home.write_beside(path, content)
     return TrialsDrawn(study=study, trials=tuple(found), files=paths[:2], page=paths[2])
 
 

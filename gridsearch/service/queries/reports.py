@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from gridsearch.records import ImageSettings, TrialState
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.stored import stored_dataset
 from gridsearch.service.queries.latency import Latencies, measure
+from gridsearch.service.queries.report_folder import alone_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +62,23 @@ def preload_report() -> threading.Thread:
     return thread
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Which trials of a study a report is about, and how it ranks them; see `make_report`."""
+
+    given: StudyData | None
+    where: Mapping[str, Value] | None
+    by: str | None
+    ignore: Sequence[str]
+
+    def of(self, store: Store, study: str) -> tuple[StudyData, tuple[str, ...]]:
+        """Return them as they are now, unless they were read already, and what `chosen` has to say."""
+        data = self.given or store.study_data(study)
+        if self.ignore:
+            data = replace(data, spec={**data.spec, "ignore": [*data.spec.get("ignore", ()), *self.ignore]})
+        return chosen(store, data, where=self.where, by=self.by)
+
+
 def make_report(  # noqa: PLR0913  (each option of the command by its name)
     store: Store,
     study: str,
@@ -91,33 +110,36 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
         StoreError: none of its trials has a result yet, or the page cannot be written.
         ArtifactError: the stored predictions cannot give the metric.
     """
-    data = data or store.study_data(study)
-    if ignore:
-        data = replace(data, spec={**data.spec, "ignore": [*data.spec.get("ignore", ()), *ignore]})
-    data, notes = chosen(store, data, where=where, by=by)
-    warnings: list[str] = list(notes)
-    predictions = _with_warnings(reader(store, data), warnings)
+    asked = _Asked(given=data, where=where, by=by, ignore=ignore)
+    data, notes = asked.of(store, study)
     folder = store.home.report_dir(study, reporting.folder_of(data))
-    compare = None
-    if pareto is not None:
-        compare = partial(pareto_of, store, data, pareto, predictions=predictions, warnings=warnings)
-    page = None
-    if can_be_made(folder):
-        preload_report().join()  # before it is drawn in two processes
-        files = reporting.write_report(
-            data,
-            folder=folder,
-            predictions=predictions,
-            images=lambda trial: _images(
-                ImageSettings.of(trial.settings), study, store, at_hand=images or {}, root=root
-            ),
-            write=store.home.write_atomic,
-            pareto=compare,
-        )
-        ranking, page, content = files.ranking, files.page, files.json
-        for path in sorted(folder.glob("heatmap*.png")) if data.whole else ():
-            store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
-    else:
+    with ExitStack() as stack:
+        writable = can_be_made(folder)
+        if writable:
+            preload_report().join()  # before it is drawn in two processes
+            if stack.enter_context(alone_in(store, store.home.report_dir(study), [study], also=folder)):
+                data, notes = asked.of(store, study)  # as it is after the report that was waited for
+        warnings: list[str] = list(notes)
+        predictions = _with_warnings(reader(store, data), warnings)
+        compare = None
+        if pareto is not None:
+            compare = partial(pareto_of, store, data, pareto, predictions=predictions, warnings=warnings)
+        page = None
+        if writable:
+            made = reporting.write_report(
+                data,
+                folder=folder,
+                predictions=predictions,
+                images=lambda trial: _images(
+                    ImageSettings.of(trial.settings), study, store, at_hand=images or {}, root=root
+                ),
+                write=store.home.write_beside,
+                pareto=compare,
+            )
+            ranking, page, content = made.ranking, made.page, made.json
+            for path in sorted(folder.glob("heatmap*.png")) if data.whole else ():
+                store.add_artifact(study=data.name, path=path)  # the dashboard reads a study anew each time
+    if page is None:
         ranking = reporting.rank(data, predictions=predictions)
         if compare is not None:
             ranking = replace(ranking, pareto=compare(ranking))

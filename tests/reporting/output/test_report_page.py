@@ -64,7 +64,7 @@ def page_of(data, **more):
 def written(tmp_path_factory, study, predictions):
     """A small study's report: the data, and what was written."""
     data = study({"lr": [0.01, 0.001], "batch": [10, 20]}, seeds=2).data()
-    folder = tmp_path_factory.mktemp("home") / "study" / "report"
+    folder = tmp_path_factory.mktemp("study") / "report"
     asked = []
 
     def stored(number):
