@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 import sqlite3
@@ -83,7 +84,7 @@ def _create(path: Path, *, there: bool, then: Filler | None) -> bool:
         return _fill(path, then)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     _require_short(path, longest=draft)
-    with _folders(path.parent):
+    with _folders(path.parent), _among_makers(path):
         try:
             with translated(SqliteDialect(path)):
                 connect(draft, mode="rwc").close()
@@ -134,6 +135,29 @@ def _fill(path: Path, then: Filler | None, *, shown: Path | None = None) -> bool
             connection.close()
     with translated(SqliteDialect(shown or path)):
         return fill(short_lived(SqliteDialect(path)), then)
+
+
+@contextmanager
+def _among_makers(path: Path) -> Iterator[None]:
+    """Remove the drafts of killed processes that were to make this file, unless another process is making it now.
+
+    Those who make one share a lock of the folder, which leaves no file behind; without such locks nothing is removed.
+    """
+    descriptor = None
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
+                left.unlink(missing_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager
