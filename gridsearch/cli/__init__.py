@@ -11,8 +11,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from gridsearch.cli import standard_streams
-from gridsearch.cli.ending_signals import exit_code, interrupting
-from gridsearch.cli.parser import build_parser
+from gridsearch.cli.ending_signals import end_silently, exit_code, interrupting
 from gridsearch.errors import (
     RAISED,
     GridsearchError,
@@ -45,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:  # a shell asks how its line may go on
         from gridsearch.cli.completion import complete
+        from gridsearch.cli.parser import build_parser
 
         complete(build_parser())
     if argv is None:
@@ -68,12 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _expected(
                 UsageError("the working directory no longer exists", hint="cd to an existing folder")
             )
-        return _run(words, output, verbose=verbose, own_process=argv is None)
+        code = _run(words, output, verbose=verbose, own_process=argv is None)
+    if argv is None:
+        end_silently()
+    return code
 
 
 def _run(words: Sequence[str], output: standard_streams.Harmless, *, verbose: bool, own_process: bool) -> int:
     """Run one command; every error becomes a line and an exit code."""
     try:
+        from gridsearch.cli.parser import build_parser  # here a signal is a line already
+
         try:
             arguments = build_parser().parse_args(words)
         except SystemExit as stop:  # argparse, after --help and --version

@@ -40,5 +40,11 @@ def interrupting() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def end_silently() -> None:
+    """Let Ctrl-C end this process at once and without a traceback: its command has ended, and said so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _end(signum: int, _frame: FrameType | None) -> NoReturn:
     raise Ended(signum)

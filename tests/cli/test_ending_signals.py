@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from gridsearch.cli import main
 from gridsearch.cli.ending_signals import interrupting
 from gridsearch.service.queries import studies
 
@@ -63,3 +67,33 @@ def test_outside_of_the_main_thread_signals_stay_as_they_are():
     thread.start()
     thread.join()
     assert found == [signal.SIG_DFL]
+
+
+EARLY = """
+import signal, sys
+from gridsearch.cli import main
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "gridsearch.cli.parser":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["gridsearch", "status"]
+sys.exit(main())
+"""
+
+
+def test_a_signal_while_a_command_is_still_imported_is_a_line_too():
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "gridsearch: error: interrupted\n")
+
+
+def test_a_second_signal_while_the_process_ends_prints_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gridsearch", "--version"])
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    assert main() == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert capsys.readouterr().err == ""
