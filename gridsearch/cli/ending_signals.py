@@ -5,17 +5,23 @@ Commands with a way of their own to end (runs, servers) take the signals over fo
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import functools
+import os
 import signal
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from gridsearch.errors import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
+_SOON = 0.01  # seconds: the callback has ended by then
 _NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -33,11 +39,34 @@ def interrupting() -> Iterator[None]:
     ours = [number for number in _NUMBERS if signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, _end)
+    others = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_send_again, others)
     try:
         yield
     finally:
+        sys.unraisablehook = others
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _send_again(others: Callable[[sys.UnraisableHookArgs], object], found: sys.UnraisableHookArgs) -> None:
+    """Send a signal once more that came within a callback of Python's, of which no exception gets out.
+
+    Python would print its traceback, and the command would go on as if there had been no signal.
+    """
+    if isinstance(found.exc_value, KeyboardInterrupt):
+        busy = threading.Lock()
+        busy.acquire()  # a signal within this function would be lost as well
+        _thread.start_new_thread(_send, (exit_code(found.exc_value) - 128, busy))
+        busy.release()
+    else:
+        others(found)
+
+
+def _send(number: int, busy: threading.Lock) -> None:
+    with busy:
+        time.sleep(_SOON)
+    os.kill(os.getpid(), number)
 
 
 def end_silently() -> None:

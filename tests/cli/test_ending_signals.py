@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -97,3 +98,25 @@ def test_a_second_signal_while_the_process_ends_prints_no_traceback(monkeypatch,
     assert main() == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert capsys.readouterr().err == ""
+
+
+class Falling:
+    """Gets a signal where Python lets no exception out: as it does in callbacks, of imports too."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_that_comes_where_python_lets_no_exception_out_is_not_lost(cli, monkeypatch, number):
+    def interrupted(*_, **__):
+        Falling(number)
+        time.sleep(60)
+
+    monkeypatch.setattr(studies, "status", interrupted)
+    result = cli("status")
+    assert result.code == 128 + number
+    assert result.err == "gridsearch: error: interrupted\n"
