@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import files
 from gridsearch.advice import Advice
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.planning.estimates import relative_cost
@@ -288,9 +289,14 @@ def delete(places: Places, study: str) -> None:
 
     Raises:
         StudyNotFound: there is none.
-        StoreError: a runner works on it.
+        StoreError: a runner works on it, or `best`.
     """
-    with existing(places) as store:
+    with existing(places) as store, files.if_free(store.home.best_work(study) / files.LOCK) as free:
+        if not free:
+            raise StoreError(
+                f"study {study!r} cannot be deleted: `gridsearch best` trains its winner again",
+                hint="wait until it ends, or end it with Ctrl-C",
+            )
         running = store.study_data(study).counts()[TrialState.RUNNING]
         store.reclaim(store.study_id(study))
         if running and (running := store.study_data(study).counts()[TrialState.RUNNING]):

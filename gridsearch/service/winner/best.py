@@ -137,7 +137,13 @@ def best(
                 if not again:  # another `best` was first while we waited for it
                     return _recorded(store, data, winner, watcher)
                 store.home.publish_best(study, data.test["export"])
-            return _test(store, data, winner, catalog, options, device=device, hold=hold, watcher=watcher)
+            try:
+                return _test(store, data, winner, catalog, options, device=device, hold=hold, watcher=watcher)
+            except (StoreError, OSError):
+                store.study_id(
+                    study
+                )  # of one that was deleted meanwhile, with all its files, this is what is wrong
+                raise
 
 
 def _refuse_functions(data: StudyData) -> None:

@@ -7,10 +7,12 @@ import signal
 
 import pytest
 
-from gridsearch.errors import StoreUnreachable, TrainingFailed
+from gridsearch.errors import StoreError, StoreUnreachable, StudyNotFound, TrainingFailed
 from gridsearch.executors.inline import InlineExecutor
 from gridsearch.records import EpochEnded, Pack, PackEnded, WorkerDied
 from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.queries import studies
+from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import patience
 from gridsearch.service.run.progress import Silent
 from gridsearch.service.winner.best import best
@@ -251,3 +253,23 @@ def test_clean_removes_what_an_unfinished_refit_left_but_not_while_one_goes_on(r
     assert list(work.glob(".refit-*"))
     assert Home(home).clean("digits", keep=()) > 1000
     assert not work.exists()
+
+
+def test_a_study_is_not_deleted_while_its_winner_is_trained_again(refit, home):
+    places = Places.find(home)
+    with (
+        exclusive(home / "digits" / ".best"),
+        pytest.raises(StoreError, match="`gridsearch best` trains its winner"),
+    ):
+        studies.delete(places, "digits")
+    studies.delete(places, "digits")
+    assert not (home / "digits").exists()
+
+
+def test_a_study_that_another_program_deletes_during_its_refit_is_what_is_told(refit, home):
+    def delete():
+        with existing(Places.find(home)) as store:
+            store.delete_study("digits")
+
+    with pytest.raises(StudyNotFound, match="no study named 'digits'"):
+        refit(Watcher(2, delete))
