@@ -145,14 +145,18 @@
       if (is(point)) marks.push(report.pointMark(study, point, group));
     }
     const drawn = [svg("g", { class: order.length > 400 ? "lines many" : "lines" }, ...lines)];
-    study.axes.forEach((axis, i) => {
-      drawn.push(label(xs[i], 16, report.fittedTitle(axis.name, step - 10), { "text-anchor": "middle", class: "title" }));
+    const half = (text) => wide(text, 12, 600) / 2;
+    const names = study.axes.map((axis) => report.fittedTitle(axis.name, step - 10));
+    // the first one begins at the edge, and leaves the second one its place
+    if (count > 1) names[0] = report.fittedTitle(study.axes[0].name, Math.min(step - 10, xs[1] - half(names[1]) - 14));
+    const middle = (i) => Math.max(xs[i], half(names[i]) + 4);
+    names.forEach((name, i) => {
+      drawn.push(label(middle(i), 16, name, { "text-anchor": "middle", class: "title" }));
       levelAxis(study, i, xs[i], drawn, step);
     });
-    // what the last axis's name leaves
-    const from = xs[count - 1] + wide(report.fittedTitle(study.axes[count - 1].name, step - 10), 12, 600) / 2 + 10;
-    const title = report.fittedTitle(metric.title, width - 4 - from), half = wide(title, 12, 600) / 2;
-    drawn.push(label(Math.min(xs[count], width - half - 4), 16, title, { "text-anchor": "middle", class: "title" }));
+    const from = middle(count - 1) + half(names[count - 1]) + 10;  // what the last axis's name leaves
+    const title = report.fittedTitle(metric.title, width - 4 - from);
+    drawn.push(label(Math.min(xs[count], width - half(title) - 4), 16, title, { "text-anchor": "middle", class: "title" }));
     valueAxis(metric, xs[count], drawn);
     report.answering(marks.reverse());
     report.place(figure, drawn, { width, height: TOP + HEIGHT + 18, title: `Every point across ${study.axes.map((a) => a.name).join(", ")} and ${metric.title}` });

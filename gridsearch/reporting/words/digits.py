@@ -124,7 +124,7 @@ class Digits:
         if is_share(self.metric):
             place = max(PERCENT_PLACES, self.place or 0)
             return _small(100 * value, place) + (" percentage points" if unit else "")
-        return f"{value:.3g}"
+        return _significant(value, 3)
 
     def interval(self, low: float, high: float, *, sign: bool = False) -> str:
         """Return an interval in the values' unit, without the unit: "[93.41, 94.01]"; `sign` writes "+0.12"."""
@@ -160,8 +160,15 @@ def tick_labels(values: Sequence[float], metric: str) -> list[str]:
 def _small(value: float, place: int) -> str:
     """Return a spread or a difference to a place, with a digit of its own where it would seem to be nothing."""
     if value != 0 and (exponent_of(value) < -place or place > _PLAIN or exponent_of(value) not in FIXED):
-        return f"{value:.2g}"
+        return _significant(value, 2)
     return "0" if value == 0 and place > _PLAIN else f"{value:.{max(0, place)}f}"
+
+
+def _significant(value: float, digits: int) -> str:
+    """Return a number with some significant digits, a large one with all that it has before the point: "1065"."""
+    text = f"{value:.{digits}g}"
+    large = "e+" in text and exponent_of(value) in FIXED
+    return f"{value:.0f}" if large else text
 
 
 def _range(values: Sequence[float]) -> float:

@@ -103,6 +103,23 @@ def test_every_figure_is_drawn_in_place_of_its_still_picture(page):
         assert figure.locator(".drawn svg").count() == (not still), name
 
 
+def test_long_names_of_axes_lie_whole_and_apart_above_their_lines(browser, study, tmp_path):
+    long = "model.a_name_that_is_longer_than_its_place"
+    for axes in ({long: [1, 2]}, {long: [1, 2], f"{long}_too": [1, 2], "lr": [0.1, 0.01]}):
+        axes |= {"batch": [1, 2]}
+        made = write_report(study(axes).data(), folder=tmp_path, predictions=answers)
+        with opened(browser, made.page) as page:
+            boxes = page.eval_on_selector_all(
+                'figure[data-figure="parallel"] svg',
+                """all => [all[0], ...all[0].querySelectorAll(".title")].map((each) => {
+                    const { left, right } = each.getBoundingClientRect(); return [left, right]; })""",
+            )
+        figure, *titles = boxes
+        assert len(titles) == len(axes) + 1
+        ends = [figure[0], *(end for title in titles for end in title), figure[1]]
+        assert ends == sorted(ends)
+
+
 def test_the_pointer_over_a_mark_shows_its_value_and_its_settings_as_the_table_has_them(page, report):
     best = report.ranking.best
     for figure in ("heatmap", "marginals", "parallel", "cost"):
