@@ -38,7 +38,7 @@ _OPTION: Final = re.compile(
 
 
 def in_python_words(text: str) -> str:
-    """Return a text that names arguments where it named options: "--lanes 1" is "lanes=1"."""
+    """Return a text that names arguments where it named options: "--lanes 1" is "lanes=1", "--lanes" is "`lanes`"."""
     return _OPTION.sub(_argument, text)
 
 
@@ -51,10 +51,8 @@ def _argument(found: re.Match[str]) -> str:
     if name in _FLAGS:
         return _FLAGS[name] + found[0].removeprefix(f"--{name}")
     argument = "recipe" if name == "set" else name.replace("-", "_")
-    if value is None:
-        return argument + found[0].removeprefix(f"--{name}")
-    if not _is_value(name, value):
-        return f"{argument} {value}"
+    if value is None or not _is_value(name, value):
+        return f"`{argument}`" + found[0].removeprefix(f"--{name}")
     return f"{argument}={_literal(value)}"
 
 

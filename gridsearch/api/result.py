@@ -100,8 +100,8 @@ class StudyResult:
 
         trials, points, best = len(self.data.trials), len(self.ranking.points), self.ranking.best
         words = f"{plural(trials, 'trial')} of {plural(points, 'point')}"
-        if self.failed:
-            words += f", {self.failed} failed"
+        counts = {"failed": self.failed, "diverged": self.data.counts()["diverged"]}
+        words += "".join(f", {count} {state}" for state, count in counts.items() if count)
         if best is not None:
             metric = self.ranking.metric
             value = show_metric(best.mean, metric)

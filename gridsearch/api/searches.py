@@ -299,11 +299,17 @@ def _more_seeds(given: Mapping[str, Any]) -> MoreSeeds | None:
 
 
 def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
-    """Warn of trials without a result, as the command line does."""
+    """Warn of trials that failed, as the command line does, and of a study that has nothing but diverged ones."""
     again = f"run(study={outcome.study!r})"
     if outcome.open:
         left = "1 trial is" if outcome.open == 1 else f"{outcome.open} trials are"
         watcher.warn(f"{left} left waiting: {again} continues")
+    diverged = [t for t in outcome.data.trials if t.state == "diverged"]
+    if diverged and len(diverged) == len(outcome.data.trials):
+        some = f"all {len(diverged)} trials" if len(diverged) > 1 else "the only trial"
+        watcher.warn(
+            f"{some} of study {outcome.study!r} diverged; trial {diverged[0].number}: {diverged[0].error}"
+        )
     if not outcome.failed:
         return
     failed = [t for t in outcome.data.trials if t.state == "failed"]

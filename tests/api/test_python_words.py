@@ -19,17 +19,17 @@ from gridsearch.errors import GridsearchError
         ("--lanes 1", "lanes=1"),
         ("took longer than --trial-limit 5s", 'took longer than trial_limit="5s"'),
         ("--group patient keeps them together", 'group="patient" keeps them together'),
-        ("leave --group out, or give --folds K", "leave group out, or give folds=K"),
+        ("leave --group out, or give --folds K", "leave `group` out, or give folds=K"),
         ("use float32, or --device cpu", 'use float32, or device="cpu"'),
-        ("--metric names what ranks", "metric names what ranks"),
-        ("name another study with --study", "name another study with study"),
-        ("--home or --store says where", "home or store says where"),
+        ("--metric names what ranks", "`metric` names what ranks"),
+        ("name another study with --study", "name another study with `study`"),
+        ("--home or --store says where", "`home` or `store` says where"),
         ("name a store: --store postgresql://HOST/NAME", 'name a store: store="postgresql://HOST/NAME"'),
         ("name it: --set data.label=COLUMN", 'name it: recipe={"data.label": COLUMN}'),
         ("do without: --set data.split=none", 'do without: recipe={"data.split": "none"}'),
         ("(--keep-going continues anyway)", "(keep_going=True continues anyway)"),
         ("--executor ray: no Ray", 'executor="ray": no Ray'),
-        ("--where lr=9: no trial has it", "where lr=9: no trial has it"),
+        ("--where lr=9: no trial has it", "`where` lr=9: no trial has it"),
         ("`gridsearch run --study x --lanes 1`", "`gridsearch run --study x --lanes 1`"),
         ("pip install --upgrade gridsearch", "pip install --upgrade gridsearch"),
         ("a well-known word --- and a dash--board", "a well-known word --- and a dash--board"),
@@ -73,7 +73,7 @@ def test_the_text_of_an_error_says_the_remedy_and_names_no_option(home, argument
 
 
 def test_a_warning_names_arguments_too(home):
-    with pytest.warns(gs.GridsearchWarning, match=r"no 'value', but 'y'; metric names what ranks"):
+    with pytest.warns(gs.GridsearchWarning, match=r"no 'value', but 'y'; `metric` names what ranks"):
         gs.run(
             {"x": [1]}, objective=lambda params, seed: {"y": 1.0 + seed + params["x"]}, home=home, quiet=True, report=False, executor="inline"
         )  # fmt: skip
@@ -86,3 +86,14 @@ def test_a_text_of_axes_is_the_words_of_the_command_line(home):
     assert sorted(zip(result.points["x"], result.points["y"], strict=True)) == [
         (x, y) for x in (1, 2, 3) for y in ("a", "b")
     ]
+
+
+def test_a_study_of_diverged_trials_alone_is_warned_of_also_when_quiet(home):
+    how = {"home": home, "quiet": True, "report": False, "executor": "inline"}
+    with pytest.warns(
+        gs.GridsearchWarning, match=r"all 2 trials of study 's' diverged; trial 0: value is nan"
+    ):
+        result = gs.run(
+            {"x": [1, 2]}, objective=lambda params, seed: {"value": float("nan")}, study="s", **how
+        )
+    assert repr(result) == "<StudyResult 's': 2 trials of 2 points, 2 diverged>"
