@@ -14,7 +14,7 @@ import pytest
 from gridsearch import faults, files
 from gridsearch.errors import StoreError
 from gridsearch.store.database import Database
-from gridsearch.store.sqlite_dialect import SqliteDialect, connect
+from gridsearch.store.sqlite_dialect import SqliteDialect
 
 LOOP = """
 import sys
@@ -90,7 +90,7 @@ def test_a_refused_step_is_an_error_once_and_leaves_what_was_there(action, numbe
 )
 def test_a_refused_commit_is_told_as_sqlite_tells_it_and_changes_nothing(action, words, tmp_path, planned):
     path = tmp_path / "x.db"
-    connect(path, mode="rwc").close()
+    path.touch()
     database = Database(SqliteDialect(path))
 
     def add():

@@ -52,7 +52,7 @@ def connect(path: Path, *, mode: str = "rw", busy: float | None = None) -> sqlit
 
     Args:
         path: the file.
-        mode: "ro", "rw" (the file must exist) or "rwc".
+        mode: "ro" or "rw"; the file must exist.
         busy: seconds for which others' locks are waited for; None for a minute.
 
     Raises:
@@ -78,13 +78,14 @@ class SqliteDialect(Dialect):
 
     Args:
         path: the file, which exists.
+        shown: its name in messages, where that is not the path.
     """
 
     sqlalchemy_url = "sqlite:///"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shown: Path | None = None) -> None:
         self.path = path
-        self.place = str(path)
+        self.place = str(shown or path)
 
     def connect(self) -> sqlite3.Connection:
         """Open the file."""
@@ -100,7 +101,7 @@ class SqliteDialect(Dialect):
             facts = self.path.stat()
         except OSError as error:
             raise StoreUnreachable(
-                f"store {self.path} is not there: {error.strerror}", hint="bring it back, then run it again"
+                f"store {self.place} is not there: {error.strerror}", hint="bring it back, then run it again"
             ) from error
         return facts.st_dev, facts.st_ino
 
@@ -123,7 +124,7 @@ class SqliteDialect(Dialect):
         name = _name_of(error)
         if name.startswith(_LOCKED):
             return StoreUnreachable(
-                f"store {self.path} was locked by another process for more than {busy:.0f} s",
+                f"store {self.place} was locked by another process for more than {busy:.0f} s",
                 hint="end the process that holds it (fuser shows which), then run the same command again",
             )
         kind: type[StoreError] = StoreAway if name.startswith(_PASSING) else StoreError
@@ -135,7 +136,7 @@ class SqliteDialect(Dialect):
         for prefix, what, hint in _WORDS:
             if name.startswith(prefix):
                 free = f" ({_free(self.path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
-                return kind(f"store {self.path} {what}: {error}{free}", hint=hint)
+                return kind(f"store {self.place} {what}: {error}{free}", hint=hint)
         return None
 
     def refusal(self, number: int) -> sqlite3.OperationalError:

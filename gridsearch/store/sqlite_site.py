@@ -86,8 +86,7 @@ def _create(path: Path, *, there: bool, then: Filler | None) -> bool:
     _require_short(path, longest=draft)
     with _folders(path.parent), _among_makers(path):
         try:
-            with translated(SqliteDialect(path)):
-                connect(draft, mode="rwc").close()
+            draft.touch()  # for whom the umask says: SQLite would let nobody else write
             _fill(draft, then, shown=path)
             return _publish(draft, path, then)
         finally:
@@ -118,8 +117,7 @@ def _publish(draft: Path, path: Path, then: Filler | None) -> bool:
     except FileExistsError:
         return False  # another process was first; its store is as good
     except OSError:  # a file system without links: the first to lock the file fills it
-        with translated(SqliteDialect(path)):
-            connect(path, mode="rwc").close()
+        path.touch()
         made = _fill(path, then)
     files.sync(path.parent)
     return made
@@ -127,14 +125,14 @@ def _publish(draft: Path, path: Path, then: Filler | None) -> bool:
 
 def _fill(path: Path, then: Filler | None, *, shown: Path | None = None) -> bool:
     """Create all tables in one transaction, unless another process did so while we waited for the lock."""
-    with translated(SqliteDialect(shown or path)):
+    dialect = SqliteDialect(path, shown=shown)
+    with translated(dialect):
         connection = connect(path)
         try:
             connection.execute(f"PRAGMA journal_mode = {journal_mode()}")
         finally:
             connection.close()
-    with translated(SqliteDialect(shown or path)):
-        return fill(short_lived(SqliteDialect(path)), then)
+        return fill(short_lived(dialect), then)
 
 
 @contextmanager
