@@ -102,6 +102,7 @@ class Refit:
     _finished: dict[int, TrialFinished] = field(default_factory=dict)
     _failed: dict[int, str] = field(default_factory=dict)
     _log: list[str] = field(default_factory=list)
+    _said: set[str] = field(default_factory=set)
     _lanes: dict[int, Lane[ImageSettings]] = field(default_factory=dict)
     _resumed: dict[int, int] = field(default_factory=dict)
     _states: dict[int, TrialState] = field(default_factory=dict)
@@ -277,9 +278,15 @@ class Refit:
             case Unwritable():
                 raise StoreError(event.message, hint=event.hint)
             case EngineSays():
-                self.observer.say(event.message)
+                self._of_the_engine(event)
             case WorkerDied() | WorkerLeft():
                 self._lost(event)
+
+    def _of_the_engine(self, event: EngineSays) -> None:
+        """Say what an engine says, once: the networks that are trained one after another begin alike."""
+        if event.message not in self._said:
+            self._said.add(event.message)
+            (self.observer.warn if event.warning else self.observer.say)(event.message)
 
     def _lost(self, event: WorkerDied | WorkerLeft) -> None:
         """Train the lanes of a worker that is gone again, from their checkpoints.
