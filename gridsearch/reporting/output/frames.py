@@ -29,20 +29,20 @@ _DTYPES: Mapping[Kind, tuple[Any, Any]] = MappingProxyType(
 
 def trials_frame(data: StudyData) -> pd.DataFrame:
     """Return one row a trial, see `plain_tables.trials_table`."""
-    return _frame(plain_tables.trials_table(data))
+    return frame_of(plain_tables.trials_table(data))
 
 
 def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return one row a point, best first, see `plain_tables.points_table`."""
-    return _frame(plain_tables.points_table(data, ranking=ranking)).astype({"rank": "Int64"})
+    return frame_of(plain_tables.points_table(data, ranking=ranking)).astype({"rank": "Int64"})
 
 
 def epochs_frame(data: StudyData) -> pd.DataFrame:
     """Return one row an epoch of a trial, or a step of a function, see `plain_tables.epochs_table`."""
-    return _frame(plain_tables.epochs_table(data))
+    return frame_of(plain_tables.epochs_table(data))
 
 
-def _frame(table: PlainTable) -> pd.DataFrame:
+def frame_of(table: PlainTable) -> pd.DataFrame:
     """Return a frame whose columns have the types of what is in them.
 
     Whole numbers stay whole beside None (Int64), true and false likewise (boolean); a column of numbers is one where

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.figures.front_figure import value_words
+from gridsearch.reporting.output.frames import frame_of
+from gridsearch.reporting.output.plain_tables import PlainTable
 from gridsearch.reporting.ranking.pareto import COSTS
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.text import show_params
@@ -54,13 +56,14 @@ def _with_ends(quantity: Quantity, candidate: Candidate, place: int, digits: Dig
 
 def pareto_frame(found: ParetoFront) -> pd.DataFrame:
     """Return one row a point, the front first: params, each quantity with the ends of its interval, front, open."""
-    import pandas as pd
-
-    content: list[dict[str, Any]] = []
+    axes = tuple(dict.fromkeys(axis for c in found.candidates for axis in c.point.params))
+    columns = [*axes]
+    for quantity in found.quantities:
+        columns += [quantity.name, f"{quantity.name}_low", f"{quantity.name}_high"]
+    content: list[list[Any]] = []
     for c in found.candidates:
-        row: dict[str, Any] = dict(c.point.params)
-        for quantity, value, ends in zip(found.quantities, c.values, c.ends, strict=True):
-            low, high = ends or (None, None)
-            row |= {quantity.name: value, f"{quantity.name}_low": low, f"{quantity.name}_high": high}
-        content.append(row | {"front": c.front, "open": c.open})
-    return pd.DataFrame(content)
+        row: list[Any] = [c.point.params.get(axis) for axis in axes]
+        for value, ends in zip(c.values, c.ends, strict=True):
+            row += [value, *(ends or (None, None))]
+        content.append([*row, c.front, c.open])
+    return frame_of(PlainTable([*columns, "front", "open"], content, axes))

@@ -138,6 +138,9 @@ def test_figure_frame_and_json_show_the_front(study):
     assert cells == ["batch=50", "90.00 %", "100", "5 ms [4.5, 5.5]", "front"]
     frame = pareto_frame(found)
     assert list(frame.front).count(True) == len(found.front)
+    assert (frame.dtypes["batch"], frame.dtypes["front"]) == ("int64", "bool")
+    assert frame.dtypes["parameters_low"] == "float64", "an interval that there is not is NaN"
+    assert frame.parameters_low.isna().all()
     assert list(frame.latency_low) == pytest.approx([0.9 * x for x in frame.latency])
     content = found.to_json()
     assert [q["direction"] for q in content["quantities"]] == ["maximize", "minimize", "minimize"]
