@@ -338,7 +338,7 @@ def _time_text(found: Plan) -> str:
     """Write how long the run takes; where some of it was never measured, what is known of the rest."""
     with_workers = f"with {plural(found.workers, 'worker')}"
     if found.seconds is not None:
-        return f"about {show_seconds(found.seconds, whole=True)} {with_workers}"
+        return f"about {show_seconds(found.seconds, whole=True)} {with_workers}, from start to end"
     measure = " (--probe measures a few steps)" if found.kind.packs else ""
     if found.least_seconds is not None:
         least, unmeasured = show_seconds(found.least_seconds, whole=True), plural(found.unmeasured, "trial")

@@ -248,7 +248,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
     columns = [
         *([Column("rank", True)] if ranked else []),
         Column("study", False),
-        *([] if len({s.data.dataset for s in sides}) == 1 else [Column("dataset", False)]),
+        *([] if len({s.data.dataset for s in sides}) == 1 else [Column(sides[0].data.kind.subject, False)]),
         Column("its best point", False),
         Column("n", True),
         Column(heading(sides[0].data.metric) if len(metrics) == 1 else "result", True),

@@ -259,8 +259,11 @@ def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str
     *means, shared = found
     gap, digits = _lead(ranking, means[0], means[1]), ranking.digits_of()
     side = "ahead" if gap >= 0 else "behind"
+    words = f"Over the {plural(shared, ranking.noun)} that both have, by which they are compared,"
+    if abs(gap) <= _ROUNDING * max(map(abs, means)):
+        return f"{words} they have the same mean ({digits.show(means[0])})."
     return (
-        f"Over the {plural(shared, ranking.noun)} that both have, by which they are compared, it is "
+        f"{words} it is "
         f"{digits.finer(gap).difference(abs(gap))} {side} ({digits.show(means[0])} against {digits.show(means[1])})."
     )
 

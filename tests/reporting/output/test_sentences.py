@@ -65,6 +65,14 @@ def test_where_two_points_have_other_seeds_their_comparison_names_the_seeds_and_
     )
 
 
+def test_points_that_are_equal_over_the_seeds_that_both_have_are_not_said_to_be_ahead_by_nothing(study):
+    data = scored(study, [[0.80, 0.82, 0.90], [0.80, 0.82, None], [0.7, 0.71, 0.72]]).data()
+    assert (
+        "Over the 2 seeds that both have, by which they are compared, they have the same mean (81.00 %)."
+        in words_of(data).margin
+    )
+
+
 def test_a_winner_that_lost_seeds_leads_with_a_caution(study):
     data = scored(study, [[0.95, None, None], [0.9, 0.91, 0.92], [0.8, 0.81, 0.82]]).data()
     cautions = " ".join(words_of(data).cautions)

@@ -201,3 +201,17 @@ def test_the_terminal_says_who_won_by_how_much_and_where_the_interval_comes_from
     assert "ahead of that of b" in text and "more than chance explains" in text
     assert "paired over 3 shared seeds (Student's t)" in text
     assert "There is no point that both studies have." in text
+
+
+def test_winners_of_functions_stand_beside_their_function_and_not_a_dataset(study):
+    from gridsearch.records import FunctionSettings
+    from gridsearch.reporting.output.comparison_page import _winner_table
+
+    def of(name):
+        built = study({"x": [1]}, name=name)
+        settings = FunctionSettings(objective=f"{name}.py:f", params={"x": 1})
+        built.change(0, value=1.0, metrics={"score": 1.0}, settings=settings)
+        return side(built.data(metric="score", dataset=f"{name}.py:f"))
+
+    columns, _ = _winner_table(compare([of("a"), of("b")]))
+    assert "objective" in [column.title for column in columns]

@@ -35,7 +35,7 @@ def test_a_plan_says_how_long_it_takes_at_least_and_how_many_trials_are_unmeasur
 
 def test_a_plan_of_which_all_or_nothing_is_known_says_so(plan, capsys):
     search._show_plan(replace(plan, groups=plan.groups[:1], seconds=5.0), argparse.Namespace(no_color=True))
-    assert "time: about 5 s with 2 workers" in capsys.readouterr().out
+    assert "time: about 5 s with 2 workers, from start to end" in capsys.readouterr().out
     search._show_plan(replace(plan, groups=plan.groups[1:]), argparse.Namespace(no_color=True))
     assert "time: unknown with 2 workers: nothing similar" in capsys.readouterr().out
     assert replace(plan, groups=plan.groups[1:]).to_json()["least_seconds"] is None
