@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +69,23 @@ def test_a_row_that_was_not_run_is_shown_as_not_run():
     assert table.count("not run") == sum("beats" not in row for row in ROWS.values())
 
 
+@pytest.fixture
+def in_this_process(monkeypatch, cli):
+    """Let the benchmark's commands run here: each process loads torch anew, and `best` the exporter of graphs too."""
+
+    def run(command, **how):
+        assert command[:3] == [sys.executable, "-m", "gridsearch"]
+        assert how == {"cwd": studies.ROOT, "stdout": subprocess.PIPE, "check": False}
+        here = ["--executor", "inline"] if command[3] == "best" else []
+        monkeypatch.chdir(how["cwd"])
+        done = cli(*command[3:], *here)
+        return subprocess.CompletedProcess(command, done.code, done.out.encode())
+
+    monkeypatch.setattr(studies, "subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+
+
 @pytest.mark.end_to_end
+@pytest.mark.usefixtures("in_this_process", "no_graph")
 def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monkeypatch, cli):
     monkeypatch.setattr(studies, "ROOT", tmp_path)
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
