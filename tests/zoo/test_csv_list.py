@@ -239,6 +239,7 @@ def test_a_list_that_is_not_there_or_named_wrongly_says_so(folder):
     assert f"csv:{path}" in refusal.value.hint
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_list_is_searched_tested_and_shown_from_the_command_line(cli, folder, home):
     parts = ["train", "train", "train", "train", "val", "val", "test", "test"]
     path = listed(folder, text_of("path,label,split", [(*r, p) for r, p in zip(ROWS, parts, strict=True)]))

@@ -83,6 +83,7 @@ def test_code_of_files_trains_in_packs_and_a_change_of_it_makes_new_trials(own):
     assert {name for t in trained("s") for name in t.params} >= {"augment_version", "optimizer"}
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_stored_study_goes_on_once_its_code_is_named_again(own, capsys):
     where = ["--dataset", "digits", "--model", "mlp", "--subset", "120", "--epochs", "1"]
     grid = ["--grid", "optimizer=own.py:Signs", "optimizer.scale=.5,1", "augment=own.py:noise"]

@@ -105,6 +105,7 @@ def test_an_edited_helper_of_a_function_makes_new_trials_and_what_goes_on_says_w
     assert (more.new, more.data.trials[-1].value) == (1, 4), "not the best of all code, which is not here"
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_study_goes_on_with_its_models_of_today_once_the_grid_was_given_again(folder, capsys):
     write(folder / "net.py", NET)
     for units, lr in ((90, 0.02), (2, 0.0001)):  # the better one is of the code that is gone

@@ -22,6 +22,7 @@ def uneven(tmp_path, monkeypatch):
     return tmp_path / "uneven.npz"
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_best_takes_the_winner_by_the_study_s_metric_and_says_how_good_it_is_by_that(
     uneven, tmp_path, capsys
 ):

@@ -20,6 +20,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.usefixtures("no_graph")
 @pytest.mark.parametrize("executor", ["inline", "local"])
 def test_a_network_that_trains_alone_in_bfloat16_learns_and_is_tested_as_it_is(cli, tmp_path, executor):
     (tmp_path / "net.py").write_text(NET)
