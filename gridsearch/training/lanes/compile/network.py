@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
-from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotStackable, unpack
+from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotPackable, NotStackable, unpack
 from gridsearch.training.lanes.compile.module_state import adopt_tensors, plain_state, why_alone
 from gridsearch.training.lanes.compile.rewrite import rewrite
 from gridsearch.training.lanes.compile.tracing import known_code, trace
@@ -231,6 +231,8 @@ class VmapNetwork:
 
     def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
         del x_BCHW
+        if any(getattr(m, "padding_idx", None) is not None for m in model.modules()):
+            raise NotPackable(f"{reason}; vmap has no embedding with padding")  # see `padded_embedding`
         quiet()
         self.reason = reason
         self.dropout = DropoutState()

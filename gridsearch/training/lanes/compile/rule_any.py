@@ -15,6 +15,7 @@ import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
@@ -23,7 +24,7 @@ from gridsearch.training.lanes.compile.graph_builder import node_name
 from gridsearch.training.lanes.compile.in_place import changes_first
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Parts, TrainsAlone, Value
 from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require
-from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainResult
+from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainResult, padded_embedding
 from gridsearch.training.lanes.runtime.storage import placed_names
 from gridsearch.training.weight_hooks import spectral_weight
 
@@ -244,6 +245,8 @@ def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict
         module = g.model.get_submodule(str(target))
         if isinstance(module, nn.modules.dropout._DropoutNd) and g.training:
             raise TrainsAlone(f"the rate of its {type(module).__name__} may differ from lane to lane")
+        if type(module) is nn.Embedding and module.padding_idx is not None:
+            return _padded(module), {"weight": g.weight(f"{target}.weight")}
         names = placed_names(module)
         training = g.training
 
@@ -258,7 +261,15 @@ def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict
         return call, {name: g.weight(f"{target}.{name}") for name in names}
     if node.op == "call_method":
         return lambda _, own, *args, **kwargs: getattr(own, str(target))(*args, **kwargs), {}
+    if target is F.embedding and (len(node.args) > 2 or node.kwargs.get("padding_idx") is not None):
+        raise NotStackable("embedding with padding has a stacked form as a layer alone")
     return lambda _, *args, **kwargs: target(*args, **kwargs), {}
+
+
+def _padded(module: nn.Embedding) -> Callable[..., torch.Tensor]:
+    """Return an embedding one of whose rows has no gradient, given its table and an index."""
+    how: Any = {"padding_idx": module.padding_idx, "scale_grad_by_freq": module.scale_grad_by_freq}
+    return lambda own, index: padded_embedding(index, own["weight"], **how)
 
 
 def _on_a_copy(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch.func import vmap
 
 from gridsearch.training.failures import is_out_of_memory
@@ -81,6 +82,21 @@ def _restore(arguments: Sequence[Any], before: Sequence[torch.Tensor | None]) ->
     for now, then in zip(arguments, before, strict=True):
         if then is not None and not torch.equal(now, then):
             now.copy_(then)
+
+
+def padded_embedding(
+    index: torch.Tensor,
+    weight: torch.Tensor,
+    padding_idx: int,
+    *,
+    scale_grad_by_freq: bool = False,
+) -> torch.Tensor:
+    """Return rows of a table, of which one has no gradient: an embedding with padding, also by `vmap`.
+
+    Under `vmap` torch (2.13) takes the table of all lanes for one, of which it leaves out the first lane's row alone.
+    """
+    rows = F.embedding(index, weight, scale_grad_by_freq=scale_grad_by_freq)
+    return torch.where((index == padding_idx % len(weight)).unsqueeze(-1), rows.detach(), rows)
 
 
 class PlainResult:

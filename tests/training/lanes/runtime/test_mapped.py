@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.lanes.runtime.mapped import Mapped
+from gridsearch.training.lanes.runtime.mapped import Mapped, padded_embedding
 from tests.training.lanes.test_real_networks import hold
 
 
@@ -27,3 +28,38 @@ def test_a_batch_norm_with_a_cumulative_average_counts_each_batch_once(make_sett
         return nn.Sequential(nn.Conv2d(1, 4, 3), *layers)
 
     assert hold(make, make_settings, make_images(18)) == "stacked"
+
+
+@pytest.mark.parametrize("scale_grad_by_freq", [False, True])
+def test_the_padding_of_an_embedding_has_no_gradient_in_any_lane(scale_grad_by_freq):
+    tables = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([[1, 1, 4, 0], [0, 1, 3, 3], [1, 2, 2, 2]])
+    how = {"padding_idx": -4, "scale_grad_by_freq": scale_grad_by_freq}
+    given = torch.randn(3, 4, 2, dtype=torch.float64)
+    mapped = Mapped(lambda own, table: padded_embedding(own, table, **how), (0, 0))
+    (found,) = torch.autograd.grad((mapped(index, tables) * given).sum(), tables)
+    for lane in range(3):
+        rows = torch.nn.functional.embedding(index[lane], tables[lane], **how)
+        (own,) = torch.autograd.grad((rows * given[lane]).sum(), tables)
+        torch.testing.assert_close(found[lane], own[lane])
+
+
+class Quantized(nn.Module):
+    """Chooses rows of a table by what it computes, one of which is padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.table, self.head = (
+            nn.Linear(64, 8),
+            nn.Embedding(6, 8, padding_idx=2),
+            nn.Linear(8, 3),
+        )
+        nn.init.normal_(self.table.weight)
+
+    def forward(self, x):
+        chosen = (x.flatten(1)[:, :8] * 100).long() % 6
+        return self.head(self.into(x.flatten(1)) * self.table(chosen).mean(1))
+
+
+def test_an_embedding_with_padding_of_what_images_choose_is_stacked(make_settings, make_images):
+    assert hold(Quantized, make_settings, make_images(18)) == "stacked"
