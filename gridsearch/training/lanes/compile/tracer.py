@@ -13,6 +13,7 @@ Stands below `tracing`; its proxies are in `tracer_proxies`.
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
 from contextlib import contextmanager
@@ -87,6 +88,24 @@ def _plain_checkpoints() -> Iterator[None]:
         del kind.apply  # its base class has it
 
 
+@contextmanager
+def _traced_lengths(tracer: Tracer) -> Iterator[None]:
+    """Let `len` of what stands for a tensor be how many images there are, where that is what it asks for.
+
+    Python wants an integer of a method `__len__`, and so the built-in function itself is replaced meanwhile.
+    """
+    own = len
+
+    def length(value: Any) -> Any:
+        return tracer.length(value) if isinstance(value, TracedValue | TracedPart) else own(value)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = own
+
+
 class Tracer(fx.Tracer):
     """Traces into all modules but torch's own layers.
 
@@ -109,7 +128,12 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a model."""
-        with _Drawing(self), _plain_checkpoints(), einops_knows((TracedValue, TracedPart), self._number):
+        with (
+            _Drawing(self),
+            _plain_checkpoints(),
+            _traced_lengths(self),
+            einops_knows((TracedValue, TracedPart), self._number),
+        ):
             graph = super().trace(root, concrete_args)
             self._write_sizes(graph)
             return graph
@@ -227,6 +251,15 @@ class Tracer(fx.Tracer):
             return self.known(asked.node)
         except TraceError:
             return asked
+
+    def length(self, asked: fx.Proxy) -> Any:
+        """Return a length as a number; where it may be that of the batch, what asks a tensor for it."""
+        try:
+            return self.known_length(asked.node)
+        except TraceError:
+            if not isinstance(self._value(asked.node)[0], torch.Tensor):
+                raise
+            return asked.size(0)
 
     def known_length(self, node: fx.Node) -> int:
         """Return the length of a shape, or of a tensor's first dimension, likewise."""

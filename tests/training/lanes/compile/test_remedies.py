@@ -80,7 +80,7 @@ REASONS = {
     Kept: ("scales['all'] keeps a tensor", "self.register_buffer(NAME, tensor)"),
     OwnTrain: ("has its own train()", "self.training in forward()"),
     Counting: ("keeps state of its own", "compute it anew in each call"),
-    Branching: ("the length of x depends on the batch", "x.shape[1:]"),
+    Branching: ("size depends on the batch", "x.shape[1:]"),
     Drawing: ("draws random numbers in evaluation", "draw only `if self.training`"),
     Switched: ("gradients switched off in its forward", "requires_grad_(False)"),
     Loose: ("none of its sub-modules", "nn.ModuleList"),
