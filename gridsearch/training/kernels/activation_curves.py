@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Curve(StrEnum):
-    """An activation that is no (leaky) ReLU, in the order of gates.c."""
+    """An activation that is no (leaky) ReLU, in the order of gates.c; those from SIGN on have no gradient."""
 
     RELU6 = "relu6"
     HARDSIGMOID = "hardsigmoid"
@@ -40,6 +40,13 @@ class Curve(StrEnum):
     ROOT = "root"
     RECIPROCAL = "reciprocal"
     POWER = "power"
+    SINE = "sine"
+    COSINE = "cosine"
+    SIGN = "sign"
+    ROUND = "round"
+    FLOOR = "floor"
+    CEILING = "ceiling"
+    DETACHED = "detached"
 
 
 @dataclass(frozen=True, slots=True)

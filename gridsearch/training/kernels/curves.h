@@ -9,20 +9,28 @@
 
 #include "batch_inner.h"
 
-#if DOUBLE
-
 #define EACH_NUMBER(NAME, FUNCTION)                                                                                  \
   INLINE vec NAME(vec x) {                                                                                           \
     for (int i = 0; i < V; i++) x[i] = FUNCTION(x[i]);                                                               \
     return x;                                                                                                        \
   }
+
+#if DOUBLE
+
 EACH_NUMBER(exponential, exp)
 EACH_NUMBER(exponential_less_1, expm1)
 EACH_NUMBER(error_function, erf)
 EACH_NUMBER(logarithm, log)
 EACH_NUMBER(logarithm_of_1_more, log1p)
+EACH_NUMBER(sine, sin)
+EACH_NUMBER(cosine, cos)
+EACH_NUMBER(to_whole, nearbyint)
+EACH_NUMBER(below, floor)
 
 #else
+
+EACH_NUMBER(to_whole, nearbyintf)
+EACH_NUMBER(below, floorf)
 
 typedef uint32_t digits __attribute__((vector_size(BYTES))); /* bits of numbers, whose sums may overflow */
 
@@ -96,6 +104,34 @@ INLINE vec logarithm_of_1_more(vec x) {
   const vec y = logarithm(sum) * x / (sum - all(1.0f));
   return where((mask)(sum == all(1.0f)), x, where((mask)(x < all(INFINITY)), y, x));
 }
+
+/* The sine of x plus a quarter turn for each of `quarters`.  x less a multiple of pi / 2, in three parts of few digits,
+ * is at most pi / 4; then the polynomials of Cephes' sinf and cosf.  Beyond 8192, where the parts have too few digits,
+ * number by number by the C library. */
+INLINE vec turned_sine(vec x, const int quarters) {
+  const vec whole = all(12582912.0f); /* see `exponential` */
+  const vec shifted = x * all(0.63661977236758134f) + whole, n = shifted - whole;
+  const vec r = x - n * all(1.5703125f) - n * all(4.837512969970703125e-4f) - n * all(7.549789948768648e-8f);
+  const digits turns = (digits)shifted + (uint32_t)quarters;
+  const vec square = r * r;
+  vec s = all(-1.9515295891e-4f);
+  s = s * square + all(8.3321608736e-3f);
+  s = s * square - all(1.6666654611e-1f);
+  s = s * square * r + r;
+  vec c = all(2.443315711809948e-5f);
+  c = c * square - all(1.388731625493765e-3f);
+  c = c * square + all(4.166664568298827e-2f);
+  c = c * square * square - all(0.5f) * square + all(1.0f);
+  vec y = where((mask)((turns & 1) != 0), c, s);
+  y = (vec)((digits)y ^ ((turns & 2) << 30));
+  const mask far = ~(mask)((x < all(8192.0f)) & (x > all(-8192.0f)));
+  for (int i = 0; i < V; i++)
+    if (far[i]) y[i] = quarters ? cosf(x[i]) : sinf(x[i]);
+  return y;
+}
+
+INLINE vec sine(vec x) { return turned_sine(x, 0); }
+INLINE vec cosine(vec x) { return turned_sine(x, 1); }
 
 #endif
 

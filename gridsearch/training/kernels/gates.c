@@ -11,7 +11,8 @@
 #define CURVES(X)                                                                                                    \
   X(RELU6) X(HARDSIGMOID) X(HARDSWISH) X(HARDTANH) X(GELU) X(GELU_TANH) X(SILU) X(SIGMOID) X(TANH) X(ELU) X(MISH)     \
   X(AFFINE) X(CELU) X(SOFTPLUS) X(LOG_SIGMOID) X(SOFTSIGN) X(TANHSHRINK) X(HARDSHRINK) X(SOFTSHRINK) X(THRESHOLD)     \
-  X(CLAMP) X(ABSOLUTE) X(EXPONENTIAL) X(LOGARITHM) X(SQUARE) X(ROOT) X(RECIPROCAL) X(POWER)
+  X(CLAMP) X(ABSOLUTE) X(EXPONENTIAL) X(LOGARITHM) X(SQUARE) X(ROOT) X(RECIPROCAL) X(POWER) X(SINE) X(COSINE)         \
+  X(SIGN) X(ROUND) X(FLOOR) X(CEILING) X(DETACHED)
 #define NAME(KIND) KIND,
 enum { CURVES(NAME) };
 
@@ -78,7 +79,14 @@ INLINE vec activated(const int kind, const struct activation *s, vec x) {
   case SQUARE: return x * x;
   case ROOT: return root(x);
   case RECIPROCAL: return all(1) / x;
-  default: return power(x, a);
+  case POWER: return power(x, a);
+  case SINE: return sine(x);
+  case COSINE: return cosine(x);
+  case SIGN: return where((mask)(x > 0), all(1), where((mask)(x < 0), all(-1), all(0)));
+  case ROUND: return to_whole(x);
+  case FLOOR: return below(x);
+  case CEILING: return -below(-x);
+  default: return x;
   }
 }
 
@@ -142,7 +150,10 @@ INLINE vec gradient(const int kind, const struct activation *s, vec x, vec gy) {
     return where((mask)(x == 0) & (mask)(a > 0), none, own);
   }
   case RECIPROCAL: return -gy / (x * x);
-  default: return gy * a * power(x, a - all(1));
+  case POWER: return gy * a * power(x, a - all(1));
+  case SINE: return gy * cosine(x);
+  case COSINE: return -gy * sine(x);
+  default: return none;
   }
 }
 

@@ -63,6 +63,13 @@ CURVES = {
     Curve.ROOT: torch.sqrt,
     Curve.RECIPROCAL: torch.reciprocal,
     Curve.POWER: lambda x: x**1.75,
+    Curve.SINE: torch.sin,
+    Curve.COSINE: torch.cos,
+    Curve.SIGN: torch.sign,
+    Curve.ROUND: torch.round,
+    Curve.FLOOR: torch.floor,
+    Curve.CEILING: torch.ceil,
+    Curve.DETACHED: lambda x: torch.where(torch.ones_like(x, dtype=torch.bool), x.detach(), x),
 }
 
 
@@ -107,6 +114,14 @@ def test_activations_of_infinities_and_of_no_number_are_torchs(curve, dtype):
         dtype
     )  # in single precision torch's GELU of infinity is none
     torch.testing.assert_close(call(op, [strange], (3,)).y, expected, equal_nan=True)
+
+
+def test_sines_of_large_numbers_are_as_near_as_single_precision_allows():
+    sides = [drawn(1, 4000, dtype=DOUBLE) * size for size in (2, 300, 8000, 1e6)]
+    x = torch.cat([*sides, torch.arange(-4000, 4000)[None] * (torch.pi / 4)], 1).float()
+    for curve, function in ((Curve.SINE, torch.sin), (Curve.COSINE, torch.cos)):
+        y = call(block_ops.cover(activation(curve), (x.shape[1],), x.dtype), [x], (x.shape[1],)).y
+        assert (y - function(x.double())).abs().max() < 2e-7
 
 
 @pytest.mark.parametrize("adds", [False, True])
