@@ -145,7 +145,7 @@ class _Runner:
 
     def run(self, derived: Sequence[Derived]) -> dict[str, torch.Tensor]:
         """Return the weights by name, each in a memory of its own."""
-        needed = _leading_to(each.node for each in derived)
+        needed = _leading_to(each.source for each in derived if isinstance(each.source, fx.Node))
         values: dict[fx.Node, Any] = {}
         for node in self._traced.graph.nodes:
             if node in needed:
@@ -153,8 +153,9 @@ class _Runner:
         taken: set[Memory] = set()
         weights = {}
         for each in derived:
-            weight = values[each.node]
-            weight = weight.t() if each.turned else weight
+            source = each.source
+            weight = self._tensor(source) if isinstance(source, str) else values[source]
+            weight = weight.permute(each.order) if each.order else weight
             memory = self.recorder.memory(weight)
             plain = memory.what is What.TEMPORARY and memory.numbers == weight.numel() and memory not in taken
             if not plain or not weight.is_contiguous():

@@ -116,6 +116,13 @@ def is_activation(codes: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def is_known(codes: torch.Tensor) -> torch.Tensor:
+    """Return which codes are those of numbers that are known before anything runs."""
+    values = values_of(codes)
+    found: torch.Tensor = torch.logical_or(values < 0, values >= CONSTANTS)
+    return found
+
+
 def values_of(codes: torch.Tensor) -> torch.Tensor:
     """Return each code's value; -1 where it is the number 0."""
     found: torch.Tensor = (codes >> _SOURCE) - 1

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.stages import Pick
-from gridsearch.training.lanes.compile import stage_numbers, stage_windows
+from gridsearch.training.lanes.compile import stage_bounds, stage_numbers, stage_windows
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def _power(r: StageReader, input: torch.Tensor, exponent: Any) -> torch.Tensor:
         -0.5: (Curve.ROOT, Curve.RECIPROCAL),
         1: (),
     }
+    if isinstance(exponent, torch.Tensor):
+        return _learned_power(r, input, exponent)
     if exponent in _ODD:
         return stage_numbers.multiply(r, input, _power(r, input, exponent - 1))
     if exponent in (-2, -3, -4):
@@ -85,6 +87,49 @@ def _power(r: StageReader, input: torch.Tensor, exponent: Any) -> torch.Tensor:
     for curve in curves[exponent]:
         found = _curved(r, found, curve)
     return found
+
+
+def _learned_power(r: StageReader, input: Any, exponent: torch.Tensor) -> torch.Tensor:
+    """Take in a power whose exponent is no number, as pooling by a learned mean has it.
+
+    Raises:
+        NoPlan: the base may be zero, where the logarithm has no gradient and the power has one.
+    """
+    if not isinstance(input, torch.Tensor):
+        if not input > 0:
+            raise NoPlan("a power of what may be zero")
+        return _curved(r, stage_numbers.affine(r, exponent, math.log(input), 0.0), Curve.EXPONENTIAL)
+    if not stage_bounds.is_positive(r, input):
+        raise NoPlan("a power of what may be zero")
+    logarithm = _curved(r, input, Curve.LOGARITHM)
+    return _curved(r, stage_numbers.multiply(r, logarithm, exponent), Curve.EXPONENTIAL)
+
+
+def _running_sum(r: StageReader, input: torch.Tensor, dim: int, *, dtype: None = None) -> torch.Tensor:
+    if dtype is not None:
+        raise NoPlan("a sum of another type")
+    return stage_windows.running_sum(r, input, dim)
+
+
+_MOST_FACTORS = 64
+
+
+def _total_product(
+    r: StageReader, input: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: None = None
+) -> torch.Tensor:
+    if not isinstance(dim, int) or dtype is not None or input.shape[dim] > _MOST_FACTORS:
+        raise NoPlan("a product of many numbers")
+    first, *others = input.unbind(dim)
+    for other in others:
+        first = stage_numbers.multiply(r, first, other)
+    return first.unsqueeze(dim) if keepdim else first
+
+
+def _distances(
+    r: StageReader, x1: torch.Tensor, x2: torch.Tensor, p: float = 2.0, **how: Any
+) -> torch.Tensor:
+    apart = _difference(r, x1.unsqueeze(-2), x2.unsqueeze(-3))
+    return _norm(r, apart, p, -1)
 
 
 def _log_sum(r: StageReader, input: torch.Tensor, dim: Any, keepdim: bool = False) -> torch.Tensor:
@@ -237,6 +282,9 @@ def _rsqrt(r: StageReader, input: torch.Tensor) -> torch.Tensor:
 
 
 ARITHMETIC: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys((torch.cumsum, "cumsum"), _running_sum),
+    **dict.fromkeys((torch.prod, "prod"), _total_product),
+    torch.cdist: _distances,
     **dict.fromkeys((torch.rsqrt, "rsqrt"), _rsqrt),
     **dict.fromkeys((torch.logsumexp, "logsumexp"), _log_sum),
     **dict.fromkeys((torch.lerp, "lerp"), _interpolated),

@@ -26,7 +26,7 @@ from gridsearch.training.lanes.compile import (
 )
 from gridsearch.training.lanes.compile.derived_weights import of_parameters
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
-from gridsearch.training.lanes.compile.places import Known
+from gridsearch.training.lanes.compile.places import Known, is_known
 from gridsearch.training.lanes.compile.rewrite import counts
 from gridsearch.training.lanes.compile.stage_functions import (
     CALLS,
@@ -136,7 +136,7 @@ def _embedding(r: StageReader, place: str, m: nn.Embedding, index: Any) -> torch
     if (
         not isinstance(index, Known)
         or m.max_norm is not None
-        or m.padding_idx is not None
+        or (m.padding_idx is not None and bool((index.content == m.padding_idx).any()))
         or m.scale_grad_by_freq
     ):
         raise NoPlan("an embedding of what is not known")
@@ -173,8 +173,10 @@ def _node(r: StageReader, node: fx.Node) -> None:
     if name == "getitem" and not node.users:
         return  # of several results one that nobody asks for
     if not any(one in r.values for one in node.all_input_nodes):
-        _learn(r, node, args, kwargs)
-        return
+        if not _is_repeated(r, node, name, args):
+            _learn(r, node, args, kwargs)
+            return
+        args = (r.constant(args[0].content), *args[1:])
     if name in _TYPES and _keeps_numbers(r, node, args[0]):
         _store(r, node, args[0])
         return
@@ -186,6 +188,17 @@ def _node(r: StageReader, node: fx.Node) -> None:
     if name not in _SHAPING and any(_counts_images(r, one) for one in node.all_input_nodes):
         raise NoPlan(f"{name} of how many images there are")
     _store(r, node, _call(r, node.target, name, args, kwargs, is_method=node.op == "call_method"))
+
+
+def _is_repeated(r: StageReader, node: fx.Node, name: str, args: Sequence[Any]) -> bool:
+    """Whether what is known becomes a tensor of as many images as there are."""
+    if (
+        name not in MOVING_METHODS
+        or not isinstance(args[0], Known)
+        or not args[0].content.is_floating_point()
+    ):
+        return False
+    return any(_counts_images(r, one) for one in node.all_input_nodes)
 
 
 def _learn(r: StageReader, node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -375,7 +388,11 @@ def _without_overrides(function: Any) -> Any:
 def _keeps_numbers(r: StageReader, node: fx.Node, given: Any) -> bool:
     """Whether a tensor of another type, or on another device, has the same numbers."""
     before: Any = node.args[0]
-    return isinstance(given, Known) or r.found.results[node].dtype == r.found.results[before].dtype
+    if isinstance(given, Known) or r.found.results[node].dtype == r.found.results[before].dtype:
+        return True
+    # images and parameters are of one type; what is known has numbers of its own
+    known = isinstance(given, torch.Tensor) and bool(is_known(given).all())
+    return known and r.found.results[node].is_floating_point()
 
 
 _TYPES = {"to", "type_as", "float"}

@@ -18,7 +18,13 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.training.kernels.activation_curves import Activation, Curve
-from gridsearch.training.lanes.compile import stage_attention, stage_layers, stage_numbers, stage_windows
+from gridsearch.training.lanes.compile import (
+    stage_attention,
+    stage_layers,
+    stage_numbers,
+    stage_sums,
+    stage_windows,
+)
 from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.row_drops import row_drop
 from gridsearch.training.lanes.compile.stage_arithmetic import ARITHMETIC
@@ -142,7 +148,8 @@ def _attention(
         attn_mask = Known(torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril())
     if isinstance(attn_mask, Known) and attn_mask.content.dtype == torch.bool:
         attn_mask = r.constant(torch.where(attn_mask.content, 0.0, -math.inf))
-    return stage_attention.attention(r, query, key, value, mask=attn_mask, scale=scale, rate=dropout_p)
+    how = {"mask": attn_mask, "scale": scale, "rate": dropout_p}
+    return stage_attention.attention(r, query, key, value, **how)[0]
 
 
 def _stochastic_depth(
@@ -167,48 +174,26 @@ def _unfold(r: StageReader, input: torch.Tensor, *args: Any, **kwargs: Any) -> t
     return stage_windows.moved(input, lambda numbers: F.unfold(numbers, *args, **kwargs))
 
 
+def _fold(
+    r: StageReader,
+    input: torch.Tensor,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> torch.Tensor:
+    sides = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    how = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
+    return stage_windows.folded(r, input, sides, **how)
+
+
+def _detached(r: StageReader, input: torch.Tensor) -> torch.Tensor:
+    return stage_numbers.each(r, input, Activation(Curve.DETACHED))
+
+
 def _interpolate(r: StageReader, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     return stage_layers.interpolate(r, input, *args, **kwargs)
-
-
-def _einsum(r: StageReader, equation: str, *operands: Any) -> torch.Tensor:
-    """Take in a product of two activations, whose first letter is that of the images."""
-    given, _, result = equation.replace(" ", "").partition("->")
-    names = given.split(",")
-    if len(operands) == 1 and isinstance(operands[0], list | tuple):
-        operands = tuple(operands[0])
-    if (
-        len(operands) != 2
-        or len(names) != 2
-        or not result
-        or "." in equation
-        or any(len(set(n)) != len(n) for n in names)
-    ):
-        raise NoPlan("einsum of other than two activations")
-    first, second = names
-    both = [n for n in first if n in second and n in result]
-    summed = [n for n in first if n in second and n not in result]
-    rows, columns = (
-        [n for n in own if n not in other and n in result] for own, other in (names, names[::-1])
-    )
-    if len(both) + len(summed) + len(rows) != len(first) or len(both) + len(summed) + len(columns) != len(
-        second
-    ):
-        raise NoPlan("einsum that sums over one activation")
-    sides = dict(zip(first + second, (*operands[0].shape, *operands[1].shape), strict=True))
-
-    def matrices(codes: torch.Tensor, own: str, *parts: list[str]) -> torch.Tensor:
-        turned = codes.permute(*(own.index(n) for part in parts for n in part))
-        shape = [math.prod(sides[n] for n in part) for part in parts[1:]]
-        return turned.reshape(*(sides[n] for n in both), *shape)
-
-    found = stage_attention.product(
-        r,
-        matrices(operands[0], first, both, rows, summed),
-        matrices(operands[1], second, both, summed, columns),
-    )
-    order = [*both, *rows, *columns]
-    return found.reshape(*(sides[n] for n in order)).permute(*(order.index(n) for n in result))
 
 
 # What takes tensors whose content is known
@@ -331,13 +316,23 @@ CALLS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.square, "square"), _each(Activation(Curve.SQUARE))),
     **dict.fromkeys((torch.sqrt, "sqrt"), _each(Activation(Curve.ROOT))),
     **dict.fromkeys((torch.reciprocal, "reciprocal"), _each(Activation(Curve.RECIPROCAL))),
+    **dict.fromkeys((torch.sin, "sin"), _each(Activation(Curve.SINE))),
+    **dict.fromkeys((torch.cos, "cos"), _each(Activation(Curve.COSINE))),
+    **dict.fromkeys((torch.sign, torch.sgn, "sign", "sgn"), _each(Activation(Curve.SIGN))),
+    **dict.fromkeys((torch.round, "round"), _each(Activation(Curve.ROUND))),
+    **dict.fromkeys((torch.floor, "floor"), _each(Activation(Curve.FLOOR))),
+    **dict.fromkeys((torch.ceil, "ceil"), _each(Activation(Curve.CEILING))),
+    **dict.fromkeys((torch.detach, "detach"), _detached),
     F.glu: stage_layers.glu,
     **dict.fromkeys((F.prelu, torch.prelu), stage_layers.prelu),
     F.pad: _pad,
     F.unfold: _unfold,
+    F.fold: _fold,
     **dict.fromkeys((F.interpolate, F.upsample), _interpolate),
-    torch.einsum: _einsum,
-    **dict.fromkeys((operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"), stage_attention.product),
+    torch.einsum: stage_sums.einsum,
+    torch.tensordot: stage_sums.tensordot,
+    **dict.fromkeys((F.bilinear, torch.bilinear), stage_sums.bilinear),
+    **dict.fromkeys((operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"), stage_sums.product),
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool(nn.MaxPool2d)),
     **dict.fromkeys((F.max_pool1d, torch.max_pool1d), _max_pool(nn.MaxPool1d)),
     **dict.fromkeys((F.avg_pool2d,), _as_module(nn.AvgPool2d)),

@@ -21,6 +21,7 @@ from gridsearch.training.lanes.compile import (
     stage_convolutions,
     stage_norms,
     stage_numbers,
+    stage_sums,
     stage_windows,
 )
 from gridsearch.training.lanes.compile.stage_convolutions import is_of_rows, of_rows
@@ -48,6 +49,8 @@ def layer(r: StageReader, place: str, m: Any, x: Any, *others: Any) -> Any:
     Raises:
         NoPlan: it is no stage.
     """
+    if type(m) is nn.Bilinear:
+        return stage_sums.bilinear_layer(r, place, m, x, *others)
     if others:
         raise NoPlan(f"{type(m).__name__} of several inputs")
     if type(m) in _MOVES:
@@ -62,7 +65,7 @@ def layer(r: StageReader, place: str, m: Any, x: Any, *others: Any) -> Any:
 
 def knows(m: nn.Module) -> bool:
     """Whether a layer is taken in as it is."""
-    return type(m) in _MOVES or type(m) in _LAYERS or stage_numbers.acts(m)
+    return type(m) in _MOVES or type(m) is nn.Bilinear or type(m) in _LAYERS or stage_numbers.acts(m)
 
 
 def _names(place: str, m: Any, *names: str) -> tuple[str | None, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from gridsearch.training.kernels.stages import numbers
+from gridsearch.training.kernels.stages import BatchNorm, Dropout, numbers
 from gridsearch.training.lanes.compile.places import (
     CONSTANTS,
     PARAMETERS,
@@ -72,6 +72,7 @@ class StageReader(StageValues):
         self.order: Order = ()
         self.reached_by_none = False
         self.dropouts = 0
+        self._logits = 0
         self._names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
 
     # The values
@@ -140,7 +141,7 @@ class StageReader(StageValues):
     def tensor(self, name: str) -> torch.Tensor:
         """Return the codes of a parameter or a buffer, or of a weight that is computed."""
         if name in self.derived:
-            return self.derive(self.derived[name].node, turned=self.derived[name].turned)
+            return self._derive(self.derived[name])
         own = (
             self.model.get_parameter if name in dict(self.model.named_parameters()) else self.model.get_buffer
         )
@@ -154,11 +155,25 @@ class StageReader(StageValues):
 
     def derive(self, node: fx.Node, *, turned: bool = False) -> torch.Tensor:
         """Return the codes of what a node computes from parameters, as those of a parameter."""
-        name = f"{node.name} turned" if turned else f"{node.name} computed"
-        self.derived[name] = Derived(name, node, turned)
-        shape = self.found.shapes[node]
-        assert shape is not None
-        return self._tensor(name, shape[::-1] if turned else shape)
+        return self._derive(
+            Derived(f"{node.name} turned", node, (1, 0)) if turned else Derived(f"{node.name} computed", node)
+        )
+
+    def in_order(self, name: str, order: tuple[int, ...]) -> str:
+        """Return the name by which stages have a parameter with its dimensions in another order."""
+        if order == tuple(sorted(order)):
+            return name
+        known = self.derived.get(name)
+        own = (known.order if known else ()) or tuple(range(len(order)))
+        source, composed = known.source if known else name, tuple(own[d] for d in order)
+        named = source if isinstance(source, str) else source.name
+        found = Derived(f"{named} in order {composed}", source, composed)
+        self._derive(found)
+        return found.name
+
+    def _derive(self, derived: Derived) -> torch.Tensor:
+        self.derived[derived.name] = derived
+        return self._tensor(derived.name, self.shape_of(derived))
 
     def parameter(self, codes: Any) -> str | None:
         """Return the name of the parameter that codes are those of, as it is; None for no parameter.
@@ -220,15 +235,32 @@ class StageReader(StageValues):
         """Return the network.
 
         Raises:
-            NoPlan: it has a value that nothing reads, or counts for no norm.
+            NoPlan: it counts for no norm, or draws or averages what the logits are not made of.
         """
         if self.counted:
             raise NoPlan("a count that belongs to no norm")
+        self._drop_unread()
         nodes, derived = self._numbered()
-        graph = StepGraph(self._image, nodes, tuple(sorted(self.pinned)), derived)
-        if not all(graph.readers(n) for n in range(1, len(self._nodes))):
+        return StepGraph(self._image, nodes, tuple(sorted(self.pinned)), derived)
+
+    def _drop_unread(self) -> None:
+        """Leave out the stages that the logits are not made of: a model may compute more than it gives.
+
+        Raises:
+            NoPlan: one does more than give a result.
+        """
+        read = {self._logits}
+        for n in range(len(self._nodes), 0, -1):
+            read |= set(self._nodes[n - 1].inputs) if n in read else set()
+        unread = [node for n, node in enumerate(self._nodes, 1) if n not in read]
+        if any(isinstance(node.stage, BatchNorm | Dropout) for node in unread):
             raise NoPlan("a result that nothing reads")
-        return graph
+        kept = [n for n in range(1, len(self._nodes) + 1) if n in read]
+        renamed = {0: 0} | {n: i for i, n in enumerate(kept, 1)}
+        self._nodes = [
+            replace(node, inputs=tuple(renamed[i] for i in node.inputs))
+            for node in (self._nodes[n - 1] for n in kept)
+        ]
 
     def _numbered(self) -> tuple[tuple[Node, ...], tuple[Derived, ...]]:
         """Return the stages with their computed weights numbered in the order of their use, and these weights.
@@ -246,10 +278,11 @@ class StageReader(StageValues):
         """Take in the logits.
 
         Raises:
-            NoPlan: they are not what the last stage gives.
+            NoPlan: they are none of a stage.
         """
-        if not isinstance(codes, torch.Tensor) or self.features(codes) != len(self._nodes):
-            raise NoPlan("a result that is not the last layer's")
+        self._logits = self.features(codes) if isinstance(codes, torch.Tensor) else 0
+        if not self._logits:
+            raise NoPlan("a result that is no stage's")
 
     def layer(self, place: str, module: nn.Module, *given: Any) -> Any:
         """Return the codes of what a layer gives."""

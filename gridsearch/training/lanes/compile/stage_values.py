@@ -68,11 +68,23 @@ class StageValues:
         """Return one image's shape of a value."""
         return self._nodes[value - 1].shape if value else self._image
 
+    def node(self, value: int) -> Node:
+        """Return the stage that gives a value."""
+        return self._nodes[value - 1]
+
     # New stages
 
     def reads_buffer(self, name: str) -> bool:
         """Whether a stage has a buffer."""
         return any(name in node.buffers for node in self._nodes)
+
+    def shape_of(self, derived: Derived) -> Shape:
+        """Return the shape of a weight that is computed."""
+        source = derived.source
+        given = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        shape = tuple(given[source].shape) if isinstance(source, str) else self.found.shapes[source]
+        assert shape is not None
+        return tuple(shape[d] for d in derived.order) or shape
 
     def add(self, stage: Stage, *inputs: int, **rest: Any) -> int:
         """Append a stage, and return the number of its result."""
@@ -243,9 +255,7 @@ class StageValues:
             trained = {n for n, p in self.model.named_parameters() if p.requires_grad}
             tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
             if name in self.derived:
-                shape = self.found.shapes[self.derived[name].node]
-                assert shape is not None
-                count, trained = numbers(shape), {name}
+                count, trained = numbers(self.shape_of(self.derived[name])), {name}
             elif tensors[name].dtype != self._dtype:
                 raise NoPlan(f"{name} is of another type than the images")
             else:

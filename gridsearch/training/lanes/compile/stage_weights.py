@@ -92,7 +92,10 @@ def product(r: StageReader, node: fx.Node, of_no_image: Mapping[fx.Node, bool]) 
 
 
 _ATTENTION = "scaled_dot_product_attention"
-_OF_WEIGHTS = {F.conv1d, torch.conv1d, F.conv2d, torch.conv2d, *PARAMETRIC}
+_OF_WEIGHTS = {
+    *(F.conv1d, torch.conv1d, F.conv2d, torch.conv2d, *PARAMETRIC),
+    *(torch.einsum, torch.tensordot, F.bilinear, torch.bilinear, operator.matmul, torch.matmul, "matmul"),
+}
 """Functions that are given weights of layers."""
 
 _PRODUCTS = {operator.matmul, torch.matmul, torch.mm, "matmul", "mm"}

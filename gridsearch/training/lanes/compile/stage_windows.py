@@ -57,6 +57,57 @@ def over(
     return found
 
 
+def running_sum(r: StageReader, x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return the codes of the sums up to each number along a dimension.
+
+    Raises:
+        NoPlan: it is that of the images.
+    """
+    first, at = r.images_first(x)
+    if at != ImagesAt(0, 1):
+        (own,) = stage_numbers.moved_dims((dim,), x, at, "a sum")
+        return at.back(running_sum(r, first, own))
+    (along,) = stage_numbers.moved_dims((dim,), x, at, "a sum")
+    sides = tuple(r.one(x).shape)
+    count = sides[along - 1]
+    _check(numbers(sides) * count)
+    index = torch.arange(numbers(sides)).view(sides).movedim(along - 1, -1)
+    below = torch.where(torch.ones(count, count, dtype=torch.bool).tril(), index[..., None, :], -1)
+    below = below.movedim(-2, along - 1)
+    return _windows(r, x, below, Pick.SUM, torch.ones(below.shape, dtype=torch.float64))
+
+
+def folded(r: StageReader, x: torch.Tensor, sides: Pair, **how: Any) -> torch.Tensor:
+    """Return the codes of maps of these sides, of which each number is the sum of the patches' that lie there.
+
+    Args:
+        r: what the network is read by.
+        x: codes of patches [B, C * taps, L], as torch.nn.Fold takes them.
+        sides: (height, width).
+        how: the form of the patches, as torch.nn.functional.unfold takes it.
+
+    Raises:
+        NoPlan: they are none.
+    """
+    if x.dim() != _MAP:
+        raise NoPlan("patches of one image")
+    patches = tuple(r.one(x).shape)
+    pixels = torch.arange(1, numbers(sides) + 1, dtype=torch.float64).view(1, 1, *sides)
+    places = F.unfold(pixels, **how)[0].to(torch.int64) - 1  # [taps, L]: the pixel of each, -1 beside the map
+    channels = patches[0] // len(places)
+    if places.shape[1] != patches[1] or channels * len(places) != patches[0]:
+        raise NoPlan("patches of other maps")
+    owners = [torch.nonzero(places.flatten() == pixel).flatten() for pixel in range(numbers(sides))]
+    taps = max(map(len, owners))
+    _check(channels * numbers(sides) * max(taps, 1))
+    index = torch.nn.utils.rnn.pad_sequence(owners, batch_first=True, padding_value=-1)
+    if bool((index < 0).all(-1).any()):
+        raise NoPlan("patches that leave pixels out")
+    each = torch.arange(channels).view(-1, 1, 1) * places.numel()
+    index = torch.where(index < 0, -1, index + each).view(channels, *sides, -1)
+    return _windows(r, x, index, Pick.SUM, torch.ones(index.shape, dtype=torch.float64))
+
+
 def larger(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the codes of the larger of each two numbers."""
     return over(r, torch.stack([a, b], -1), (-1,), Pick.ALL, keeps=False)

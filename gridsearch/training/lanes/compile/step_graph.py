@@ -52,13 +52,13 @@ class Derived:
 
     Attributes:
         name: by which stages have it as a parameter.
-        node: of the traced graph that computes it.
-        turned: its rows are that node's columns.
+        source: the node of the traced graph that computes it; of a parameter in another order its name.
+        order: of the source's dimensions; () for its own.
     """
 
     name: str
-    node: fx.Node
-    turned: bool
+    source: fx.Node | str
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

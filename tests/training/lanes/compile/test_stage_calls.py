@@ -17,7 +17,7 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from tests.benchmarks import own_networks
 from tests.training.compilers import needs_compiler
-from tests.training.lanes.compile import map_networks, token_networks, weight_networks
+from tests.training.lanes.compile import map_networks, sum_networks, token_networks, weight_networks
 from tests.training.lanes.compile.map_networks import Coloured
 from tests.training.lanes.compile.patch_net import Net
 
@@ -32,7 +32,8 @@ def own(kind):
 PLANNED = {
     **{
         kind.__name__: kind
-        for kind in (*map_networks.NETWORKS, *token_networks.NETWORKS, *weight_networks.NETWORKS)
+        for networks in (map_networks, sum_networks, token_networks, weight_networks)
+        for kind in networks.NETWORKS
     },
     "ViT": own(own_networks.SmallViT),
     "Mixer": own(own_networks.SmallMixer),
@@ -89,7 +90,25 @@ class Counting(Net):
         return x * x.shape[0]
 
 
-@pytest.mark.parametrize("kind", [Across, ManyParameters, Chosen, Counting])
+class UnsurePower(Net):
+    """A power of what may be zero, where its gradient is that of no logarithm."""
+
+    def more(self):
+        self.p = nn.Parameter(torch.tensor(2.0))
+
+    def body(self, x):
+        return x.relu() ** self.p
+
+
+class Draws(Net):
+    """Dropout of what nobody reads, which draws all the same."""
+
+    def body(self, x):
+        nn.functional.dropout(x, 0.5, self.training)
+        return x
+
+
+@pytest.mark.parametrize("kind", [Across, ManyParameters, Chosen, Counting, UnsurePower, Draws])
 def test_what_is_no_stage_has_no_plan(kind):
     model, x = kind(), torch.rand(3, 1, 8, 8)
     model(x)
