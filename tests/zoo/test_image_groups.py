@@ -58,6 +58,9 @@ def test_a_split_that_divides_groups_which_the_dataset_names_is_warned_of():
     assert words.endswith("--group patient keeps them together")
     assert divided_groups(dataset(source=SUB_FOLDERS)) == "", "folders may stand for anything"
     assert divided_groups(dataset(None)) == ""
+    assert divided_groups(dataset((0, 0, 0, 0), "column 'patient'")) == "", (
+        "one group cannot be kept together"
+    )
 
 
 def test_a_dataset_with_an_option_for_it_is_asked_for_that_column():

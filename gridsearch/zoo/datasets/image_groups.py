@@ -54,7 +54,7 @@ def check_groups(data: ImageData, name: str, *, dataset: str) -> None:
 
 
 def divided_groups(data: ImageData) -> str:
-    """Return a warning that a split without `--group` divides a dataset's groups; "" where it says of none.
+    """Return a warning that a split without `--group` divides a dataset's groups; "" where it names none, or one alone.
 
     Sub-folders of classes are no groups by themselves: they may stand for anything.
     """
@@ -63,6 +63,8 @@ def divided_groups(data: ImageData) -> str:
         return ""
     name = source.partition("'")[2].rstrip("'") or _OF_ARRAYS[0]
     count = len(set(data.groups.tolist()))
+    if count < 2:  # which no split keeps together
+        return ""
     return (
         f"the images are of {count:,} groups ({source or name}), and images of one group may lie on both sides of a "
         f"split; --group {name} keeps them together"
