@@ -34,7 +34,7 @@ def one(num_classes, depth):
 
 METHODS = {
     "Plain": ("stacked", ""),
-    "Unknown": ("vmap", " depends on the batch"),
+    "Unknown": ("vmap", "size depends on the batch"),
     "Draws": ("solo", "rand_like"),
     "Raises": ("model 'nets.py:Raises' cannot run", "RuntimeError: no such luck"),
 }

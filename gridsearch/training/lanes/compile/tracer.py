@@ -13,7 +13,6 @@ Stands below `tracing`; its proxies are in `tracer_proxies`.
 
 from __future__ import annotations
 
-import builtins
 import operator
 from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ from gridsearch.training.lanes.compile.size_nodes import (
     is_arithmetic,
     is_size,
 )
-from gridsearch.training.lanes.compile.tracer_proxies import TracedPart, TracedValue
+from gridsearch.training.lanes.compile.tracer_proxies import TracedPart, TracedValue, traced_lengths
 from gridsearch.training.weight_hooks import weight_call, weight_hooks
 
 if TYPE_CHECKING:
@@ -88,24 +87,6 @@ def _plain_checkpoints() -> Iterator[None]:
         del kind.apply  # its base class has it
 
 
-@contextmanager
-def _traced_lengths(tracer: Tracer) -> Iterator[None]:
-    """Let `len` of what stands for a tensor be how many images there are, where that is what it asks for.
-
-    Python wants an integer of a method `__len__`, and so the built-in function itself is replaced meanwhile.
-    """
-    own = len
-
-    def length(value: Any) -> Any:
-        return tracer.length(value) if isinstance(value, TracedValue | TracedPart) else own(value)
-
-    builtins.len = length
-    try:
-        yield
-    finally:
-        builtins.len = own
-
-
 class Tracer(fx.Tracer):
     """Traces into all modules but torch's own layers.
 
@@ -131,7 +112,7 @@ class Tracer(fx.Tracer):
         with (
             _Drawing(self),
             _plain_checkpoints(),
-            _traced_lengths(self),
+            traced_lengths(self, root),
             einops_knows((TracedValue, TracedPart), self._number),
         ):
             graph = super().trace(root, concrete_args)

@@ -5,15 +5,23 @@ Stands below `tracer`, which answers what they are asked.
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
-from typing import Any
+from contextlib import contextmanager
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 from torch import fx
 from torch.fx.proxy import Attribute
 
 from gridsearch.training.lanes.compile.in_place import IN_PLACE_OPERATORS, assigned
 from gridsearch.training.lanes.compile.size_nodes import is_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
 
 _OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
     function: getattr(operator, f"__{name[3:]}") for name, function in IN_PLACE_OPERATORS.items()
@@ -78,3 +86,27 @@ class TracedValue(_Known, fx.Proxy):
 
 class TracedPart(_Known, Attribute):
     """An attribute of it, or a method."""
+
+
+@contextmanager
+def traced_lengths(tracer: Any, root: nn.Module) -> Iterator[None]:
+    """Let `len` of what stands for a tensor be how many images there are, where that is what it asks for.
+
+    Python wants an integer of a method `__len__`, and so the built-in function itself is replaced meanwhile, wherever
+    the model's code finds it: a user's file may have a table of built-in functions of its own.
+    """
+    own = len
+    classes = {kind for module in root.modules() for kind in type(module).__mro__}
+    functions: list[Any] = [f for kind in classes for f in vars(kind).values() if isinstance(f, FunctionType)]
+    tables = {id(table): table for table in (vars(builtins), *(f.__builtins__ for f in functions))}
+
+    def length(value: Any) -> Any:
+        return tracer.length(value) if isinstance(value, TracedValue | TracedPart) else own(value)
+
+    for table in tables.values():
+        table["len"] = length
+    try:
+        yield
+    finally:
+        for table in tables.values():
+            table["len"] = own
