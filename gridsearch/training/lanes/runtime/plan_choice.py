@@ -2,7 +2,8 @@
 
 Stands between the program, which has what a plan needs, and `planned_steps`, which runs it.  Compiled operations on
 maps take a vector's worth of images at a time: where a batch leaves many places of its last vector empty, torch's own
-layers may be faster, and so may its recurrent layers.  That is measured once for a network and a batch size, and kept
+layers may be faster, and so may its recurrent layers, and wide layers on few pixels, whose weights take longer to
+arrange and to fetch than to multiply.  That is measured once for a network and a batch size, and kept
 (`kernels.choices`).  The number of lanes is no part of it: a pack that is made again of fewer lanes must compute as
 before.
 
@@ -23,7 +24,7 @@ from gridsearch.training.kernels import batch_inner, small_ops
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.compiler import version_of
 from gridsearch.training.kernels.op import Layout, vector_numbers
-from gridsearch.training.kernels.stages import Recurrent
+from gridsearch.training.kernels.stages import Recurrent, numbers
 from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.step_graph import NoPlan
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.training.batches import BatchPlan
-    from gridsearch.training.lanes.compile.step_plan import Steps
+    from gridsearch.training.lanes.compile.step_plan import Placed, Steps
     from gridsearch.training.lanes.runtime.averages import PackAverages
     from gridsearch.training.lanes.runtime.members import Member
     from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
@@ -55,6 +56,8 @@ PLANNED = ("float32", "float64", "bfloat16")
 
 COMPILED, MODULE = "compiled steps", "the module itself"
 _WASTED = 1.15  # times as many places as images: with fewer the compiled steps are faster, or as fast
+_LARGE = 2**20  # weights of the layers on maps, from which on they do not stay in a core's own cache
+_FEW = 32  # vectors, of images and pixels, that a weight multiplies on average: with more its arrangement counts little
 
 
 def plan_steps(
@@ -146,10 +149,11 @@ def module_is_faster(
         images: of a batch.
         layout: gives that of the module's maps.
     """
-    v = vector_numbers(precision.weights)
-    by_blocks = any(placed.op.output is Layout.BATCH_INNER for placed in steps.ops)
+    blocks = -(-images // vector_numbers(precision.weights))
+    on_maps = [placed for placed in steps.ops if placed.op.output is Layout.BATCH_INNER]
+    wastes = bool(on_maps) and blocks * vector_numbers(precision.weights) >= _WASTED * images
     recurs = any(isinstance(stage, Recurrent) for stage in steps.stages)
-    if not recurs and (not by_blocks or -(-images // v) * v < _WASTED * images):
+    if not (wastes or recurs or _weights_wait(on_maps, steps, storage, blocks)):
         return False
     layers = hashlib.sha256(repr((x_BCHW.shape[1:], steps.stages)).encode()).hexdigest()[:24]
     sources = [batch_inner.SOURCE] + [small_ops.RECURRENT] * recurs
@@ -168,8 +172,23 @@ def module_is_faster(
     return chosen == MODULE
 
 
+def _weights_wait(on_maps: Sequence[Placed], steps: Steps, storage: Storage, blocks: int) -> bool:
+    """Whether a batch of so many vectors gives most of many weights little to multiply."""
+
+    def pixels(slot: int) -> int:
+        shape = steps.slots[slot].shape
+        return numbers(shape) // shape[0] if shape else 1
+
+    weights = products = 0
+    for placed in on_maps:
+        own = sum(storage.tensors[name][0].numel() for name in placed.params if name in storage.tensors)
+        weights += own
+        products += own * blocks * min(map(pixels, (*placed.inputs, placed.output)))
+    return weights >= _LARGE and products < _FEW * weights
+
+
 def _compiled_step(planned: PlannedSteps, x_BCHW: torch.Tensor) -> Callable[[], object]:
-    return lambda: planned.backward(planned.forward(0, x_BCHW, training=True))
+    return lambda: planned.run_backward(planned.forward(0, x_BCHW, training=True))
 
 
 def _module_step(

@@ -276,6 +276,10 @@ class PlannedSteps:
 
     def backward(self, gradient_BY: torch.Tensor) -> torch.Tensor:
         """Return the gradients [P] of the lane that ran `forward` last, given that of its logits."""
+        self.run_backward(gradient_BY)
+        return self._built.gradient.clone()
+
+    def run_backward(self, gradient_BY: torch.Tensor) -> None:
+        """Compute what `backward` returns, and leave it where the next pass finds its memory."""
         self._built.view(self._struct.logits_gradient, gradient_BY.numel()).copy_(gradient_BY.reshape(-1))
         self._library.backward_pass(ctypes.byref(self._struct))
-        return self._built.gradient.clone()
