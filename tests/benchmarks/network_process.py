@@ -30,7 +30,7 @@ from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
-from tests.benchmarks.network_rows import CLASSES, ROWS, Row
+from tests.benchmarks.network_rows import CLASSES, OTHERS, ROWS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,7 +170,7 @@ class Process:
     def row(self, title: str, steps: int) -> dict[str, Any]:
         """Take up another row."""
         self.ways.clear()
-        self.chosen = next(row for row in ROWS if row.title == title)
+        self.chosen = next(row for row in ROWS + OTHERS if row.title == title)
         self.data = noise(self.chosen, steps)
         self.images = len(
             ResidentCache(self.data, device="cpu")(settings_of(self.chosen, 0, "float32")).train

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from gridsearch.zoo import models, torchvision
-from tests.benchmarks import own_networks
+from tests.benchmarks import other_networks, own_networks
 
 Factory = Callable[[int, int, tuple[int, int]], nn.Module]
 CLASSES = 10
@@ -76,3 +76,25 @@ ROWS = (
     *_rows("small Mixer", own_networks.SmallMixer, COLOUR, 64),
 )
 """Every network of the zoo at the batch sizes of its studies, five of torchvision's, and two of a user's own file."""
+
+
+GREY_ONES = {"PyTorch's MNIST example", "LeNet with tanh", "spatial transformer", "maxout"}
+OTHERS = (
+    *(
+        Row(name, make, GREY if name in GREY_ONES or "rows" in name else COLOUR, 32)
+        for name, make in other_networks.NETWORKS.items()
+    ),
+    *(
+        Row(name, partial(_vision, name), LARGE, 16)
+        for name in (
+            "alexnet",
+            "densenet121",
+            "regnet_y_400mf",
+            "mnasnet0_5",
+            "mobilenet_v2",
+            "resnet50",
+            "convnext_tiny",
+        )
+    ),
+)
+"""Networks as many people write them, and more of torchvision's: is a plain loop ever faster?"""

@@ -1,7 +1,7 @@
 """Images per second of many networks: a plain loop, single lanes, packs, and what `--lanes auto` chooses.
 
-    python -m tests.benchmarks.networks [--only NAME:BATCH ...] [--starts N] [--rounds N] [--seconds S]
-                                        [--processes N] [--keep]
+    python -m tests.benchmarks.networks [--others] [--only NAME:BATCH ...] [--name NAME] [--starts N]
+                                        [--rounds N] [--seconds S] [--processes N] [--keep]
 
 Eight trials that differ in lr, on as many one-threaded processes as there are cores (two).  For each row of
 `network_rows`, ways take turns for some rounds, each in processes of its own, in all of them at once, for a second or
@@ -12,7 +12,8 @@ LeNet at batch 200 and more): with `--starts` each way gets new processes so man
 bfloat16, single lanes and auto's choice are measured with `dtype=bfloat16` too.  The matrix rate is that of the faster
 library for products that torch brings.  Pixels are noise: the arithmetic does not depend on them.
 
-All rows take 25 minutes and are written to results/networks.json.  With `--only` rows are printed alone, and with
+All rows take 25 minutes and are written to results/networks.json.  `--others` measures networks as many people write
+them instead, into results/other_networks.json.  With `--only` rows are printed alone, and with
 `--keep` take their place in the file; measuring on one core wants `--processes 1`.
 """
 
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from gridsearch.executors.local import worker_environment
 from tests.benchmarks.arithmetic import matrix_rates, model_flops
 from tests.benchmarks.measure import RESULTS, Spread, multiplies_bf16, write
-from tests.benchmarks.network_rows import ROWS, Row
+from tests.benchmarks.network_rows import OTHERS, ROWS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +43,8 @@ LANES = (1, 2, 4)
 EPOCH = 20e9
 """FLOPs of an epoch, about: a third of a second."""
 
-NAME = "networks"
+NAME, OTHER_NAME = "networks", "other_networks"
+"""Results of this project's networks, and of those of others."""
 
 Way: TypeAlias = tuple[str, dict[str, object]]
 """A command that makes processes ready to train one way, and its options; see `network_process`."""
@@ -201,6 +203,8 @@ def main(words: Sequence[str]) -> None:
     """Measure, and write what was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.networks")
     parser.add_argument("--only", nargs="+", metavar="NAME:BATCH", help="these rows alone")
+    parser.add_argument("--others", action="store_true", help=f"networks of others, into {OTHER_NAME}.json")
+    parser.add_argument("--name", help="of the result's file")
     parser.add_argument("--starts", type=int, default=1, help="of new processes for each way")
     parser.add_argument("--rounds", type=int, default=3, help="of each start")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a way in a round, at least")
@@ -210,7 +214,9 @@ def main(words: Sequence[str]) -> None:
         "--keep", action="store_true", help="with --only: write the rows into the result, too"
     )
     chosen = parser.parse_args(words)
-    titles = [row.title for row in ROWS]
+    rows = OTHERS if chosen.others else ROWS
+    name = chosen.name or (OTHER_NAME if chosen.others else NAME)
+    titles = [row.title for row in rows]
     if unknown := set(chosen.only or ()) - set(titles):
         parser.error(f"no row {', '.join(sorted(unknown))}; there is {', '.join(titles)}")
     bf16 = multiplies_bf16() and not chosen.no_bf16
@@ -224,7 +230,7 @@ def main(words: Sequence[str]) -> None:
         f"matrix rate, {name}, each of {chosen.processes} processes": Spread.of(found, "GFLOP/s")
         for name, found in rates.items()
     }
-    for row in ROWS:
+    for row in rows:
         if chosen.only and row.title not in chosen.only:
             continue
         began = time.perf_counter()
@@ -239,13 +245,13 @@ def main(words: Sequence[str]) -> None:
         figures[row.title] = figures_of(found, matrix)
         print(f"{line(row.title, figures[row.title])} [{time.perf_counter() - began:.0f} s]", flush=True)
     if not chosen.only:
-        write(NAME, figures)
+        write(name, figures)
     elif chosen.keep:
-        path = RESULTS / f"{NAME}.json"
+        path = RESULTS / f"{name}.json"
         kept = json.loads(path.read_text())["figures"] if path.exists() else {}
         found = kept | figures
-        places = {row.title: i for i, row in enumerate(ROWS)}
-        write(NAME, dict(sorted(found.items(), key=lambda item: places.get(item[0], -1))))
+        places = {row.title: i for i, row in enumerate(rows)}
+        write(name, dict(sorted(found.items(), key=lambda item: places.get(item[0], -1))))
 
 
 if __name__ == "__main__":

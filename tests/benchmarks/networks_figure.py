@@ -1,4 +1,4 @@
-"""docs/networks.png and the table of docs/training.md, drawn from results/networks.json.
+"""docs/networks.png, drawn from results/networks.json, and the tables of docs/networks.md, with what else was measured.
 
     python -m tests.benchmarks.networks_figure
 
@@ -24,8 +24,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 WIDTH, ROW, HEAD, FOOT, LEFT, RIGHT = 9.0, 0.23, 0.75, 1.0, 2.1, 0.35
 """Inches of the sheet, of a row, above and below the rows, and beside them."""
 BF16 = "#d55e00"
+BFLOAT16 = "auto bfloat16 of plain"
 TICKS = (0.5, 1, 2, 3, 5, 8, 12)
-START, END = "<!-- networks: begin -->", "<!-- networks: end -->"
+TABLES = ("networks", "other_networks")
+"""Results with a table of their own, each between two comments of the page."""
 
 
 def rows_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -47,8 +49,8 @@ def draw(result: dict[str, Any]) -> Figure:
             ("lanes 1 of plain", OTHERS, "--lanes 1", -0.16),
             ("auto of plain", OURS, "--lanes auto", 0.0),
         ]
-        if any("auto bfloat16 of plain" in row for row in rows.values()):
-            drawn.append(("auto bfloat16 of plain", BF16, "--lanes auto, dtype=bfloat16", 0.16))
+        if any(BFLOAT16 in row for row in rows.values()):
+            drawn.append((BFLOAT16, BF16, "--lanes auto, dtype=bfloat16", 0.16))
         for key, colour, label, shift in drawn:
             found = [(i + shift, row[key]) for i, row in enumerate(rows.values()) if key in row]
             middle = [spread["median"] for _, spread in found]
@@ -114,10 +116,13 @@ def machine(result: dict[str, Any]) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """Return the table as Markdown."""
-    lines = [
-        "| network, batch | images | plain loop, images/s | `--lanes 1` | auto | lanes | of the best | of the matrix rate | in bfloat16 |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = [
+        "network, batch", "images", "plain loop, images/s", "`--lanes 1`", "auto", "lanes", "of the best",
+        "of the matrix rate",
+    ]  # fmt: skip
+    narrow = any(BFLOAT16 in row for row in rows_of(result).values())
+    heads += ["in bfloat16"] * narrow
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for title, row in rows_of(result).items():
         best = next(value for key, value in row.items() if re.match(r"auto of the best", key))
         auto = row["auto"]
@@ -131,7 +136,7 @@ def table(result: dict[str, Any]) -> str:
             how,
             f"{100 * best:.0f} %",
             f"{row['auto of the matrix rate']['median']:.0f} %",
-            bfloat16(row),
+            *[bfloat16(row)] * narrow,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -139,18 +144,25 @@ def table(result: dict[str, Any]) -> str:
 
 def bfloat16(row: dict[str, Any]) -> str:
     """Return what bfloat16 gains against the plain loop, which computes in float32."""
-    key = "auto bfloat16 of plain"
-    return f"{row[key]['median']:.2f}x" if key in row else "-"
+    return f"{row[BFLOAT16]['median']:.2f}x" if BFLOAT16 in row else "-"
+
+
+def with_tables(page: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return the page with a table of each result."""
+    for name, result in results.items():
+        start, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, _, rest = page.partition(start)
+        _, _, after = rest.partition(end)
+        page = f"{before}{start}\n{machine(result)}\n\n{table(result)}\n{end}{after}"
+    return page
 
 
 def main() -> None:
-    """Draw, and write the table into the page."""
-    result = json.loads((RESULTS / "networks.json").read_text())
-    draw(result).savefig(DOCS / "networks.png", dpi=DOTS, metadata={"Software": None})
-    page = DOCS / "training.md"
-    before, _, rest = page.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{machine(result)}\n\n{table(result)}\n{END}{after}")
+    """Draw, and write the tables into the page."""
+    results = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in TABLES}
+    draw(results["networks"]).savefig(DOCS / "networks.png", dpi=DOTS, metadata={"Software": None})
+    page = DOCS / "networks.md"
+    page.write_text(with_tables(page.read_text(), results))
 
 
 if __name__ == "__main__":

@@ -361,7 +361,11 @@ def wide_net(width):
 
     def build(settings, data):
         del settings
-        layers = nn.Conv2d(data.channels, width, 3, padding=1), nn.AdaptiveMaxPool2d(2), nn.Conv2d(width, width, 1)
+        layers = (
+            nn.Conv2d(data.channels, width, 3, padding=1),
+            nn.AdaptiveMaxPool2d(2),
+            nn.Conv2d(width, width, 1),
+        )
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width, data.num_classes))
 
     return build
