@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import subprocess
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,9 +82,14 @@ def model_flops(model: nn.Module, batch: int, image: tuple[int, int, int] = (1, 
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward_flops}
     )
-    with counter:
-        logits_BY = model(torch.zeros(batch, *image))
-        F.cross_entropy(logits_BY, torch.zeros(batch, dtype=torch.int64)).backward()
+    recurs = any(isinstance(module, torch.nn.RNNBase) for module in model.modules())
+    with warnings.catch_warnings(), counter:
+        warnings.filterwarnings("ignore", "TF32 acceleration")  # the flags speak of GPUs
+        # a recurrent layer of oneDNN is one operation, of which nothing is counted; torch's own are products
+        own_layers = torch.backends.mkldnn.flags(enabled=False) if recurs else contextlib.nullcontext()
+        with own_layers:
+            logits_BY = model(torch.zeros(batch, *image))
+            F.cross_entropy(logits_BY, torch.zeros(batch, dtype=torch.int64)).backward()
     return counter.get_total_flops() / batch
 
 

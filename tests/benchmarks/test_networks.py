@@ -80,3 +80,18 @@ def test_a_grouped_convolution_counts_what_it_multiplies():
     passes = 2, 3, 3, 3  # no gradient for the images
     expected = sum(2 * one * times for one, times in zip(outputs, passes, strict=True))
     assert model_flops(net, 5) == expected
+
+
+def test_a_recurrent_layer_counts_its_products():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(6, 4, batch_first=True)
+
+        def forward(self, x_BCHW):
+            return self.rnn(x_BCHW[:, 0])[0][:, -1]
+
+    from_images, from_states, steps = 2 * 16 * 6, 2 * 16 * 4, 5
+    found = model_flops(Rows(), 3, (1, steps, 6))
+    # no gradient for the images, nor for the first state
+    assert found == 2 * steps * from_images + (3 * steps - 1) * from_states
