@@ -92,7 +92,11 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(self._before)
+        if self._before is None or callable(self._before):
+            sys.setprofile(self._before)
+        else:  # cProfile's, which Python returns and does not take back
+            sys.setprofile(None)
+            self._before.enable()
         if self._collects:
             gc.enable()
 

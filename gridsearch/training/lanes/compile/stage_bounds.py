@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.stages import (
