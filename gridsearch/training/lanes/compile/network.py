@@ -7,14 +7,17 @@ Shapes: K lanes, B batch, C/H/W channels, height, width, P elements of a lane's 
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.overrides import TorchFunctionMode
 
 from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
-from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotPackable, NotStackable, unpack
+from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotStackable, unpack
 from gridsearch.training.lanes.compile.module_state import adopt_tensors, plain_state, why_alone
 from gridsearch.training.lanes.compile.rewrite import rewrite
 from gridsearch.training.lanes.compile.tracing import known_code, trace
@@ -24,6 +27,8 @@ from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
 from gridsearch.training.lanes.runtime.storage import Storage, aliases, placed_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
 
 
@@ -221,6 +226,24 @@ def _pattern(model: nn.Module, x_BCHW: torch.Tensor) -> tuple[object, ...]:
     return plain_state(model, rates=False), aliases(model), *graphs
 
 
+class _WithoutPadding(TorchFunctionMode):
+    """Refuses embeddings with padding, whose gradient `vmap` leaves out in the first lane alone: `padded_embedding`.
+
+    What images show would not tell: few may choose the padding.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        position = {F.embedding: 2, F.embedding_bag: 10}.get(func)
+        if position is not None:
+            padding = args[position] if len(args) > position else kwargs.get("padding_idx")
+            if padding is not None:
+                raise NotStackable("an embedding with padding")
+        return func(*args, **kwargs)
+
+
 class VmapNetwork:
     """A model's own forward, for all lanes at once by `torch.func.vmap`; the arguments are `StackedNetwork`'s."""
 
@@ -231,8 +254,6 @@ class VmapNetwork:
 
     def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
         del x_BCHW
-        if any(getattr(m, "padding_idx", None) is not None for m in model.modules()):
-            raise NotPackable(f"{reason}; vmap has no embedding with padding")  # see `padded_embedding`
         quiet()
         self.reason = reason
         self.dropout = DropoutState()
@@ -241,9 +262,14 @@ class VmapNetwork:
         self._state = plain_state(model), aliases(model)
         self._storage = storage
         self._names = placed_names(model)
+        self._watched: set[bool] = set()  # modes in which a call has shown what it uses
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
-        """Return logits [K, B, Y]."""
+        """Return logits [K, B, Y].
+
+        Raises:
+            NotStackable: `vmap` computes a part of the model wrong.
+        """
         self._model.train(training)
         tensors = {name: self._storage.tensors[name] for name in self._names}
 
@@ -253,7 +279,9 @@ class VmapNetwork:
         if form is Form.PACKED:
             x = unpack(x, self._storage.lanes).contiguous()
         dims = (0, None if form is Form.SHARED else 0)
-        logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
+        with contextlib.nullcontext() if training in self._watched else _WithoutPadding():
+            logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
+        self._watched.add(training)
         return logits
 
     def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:

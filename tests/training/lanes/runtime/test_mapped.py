@@ -63,3 +63,26 @@ class Quantized(nn.Module):
 
 def test_an_embedding_with_padding_of_what_images_choose_is_stacked(make_settings, make_images):
     assert hold(Quantized, make_settings, make_images(18)) == "stacked"
+
+
+class Uneven(Quantized):
+    """As a whole by `vmap`, since it asks how many images there are; no image chooses the padding."""
+
+    def __init__(self, *, padding):
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(6, 8))
+        self.padding = padding
+
+    def forward(self, x):
+        h = self.into(x.flatten(1))
+        if len(x) > 5:
+            h = h * 2
+        chosen = (x.flatten(1)[:, :8] * 100).long() % 5
+        return self.head(h * nn.functional.embedding(chosen, self.rows, padding_idx=self.padding).mean(1))
+
+
+@pytest.mark.parametrize(("padding", "method"), [(None, "vmap"), (5, "solo")])
+def test_a_model_that_embeds_with_padding_is_not_vectorized_as_a_whole(
+    make_settings, make_images, padding, method
+):
+    assert hold(lambda: Uneven(padding=padding), make_settings, make_images(18)) == method
