@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import web_browser
-from gridsearch.api.python_words import in_python_words, speaking_python
-from gridsearch.errors import GridsearchWarning, UsageError
+from gridsearch.api.python_words import speaking_python
+from gridsearch.api.watching import warn
+from gridsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -258,7 +258,7 @@ class StudyResult:
             read = reports.reader(store, self.data)
             found = reports.pareto_of(store, self.data, asked, self.ranking, predictions=read, warnings=notes)
         for note in notes:
-            warnings.warn(in_python_words(note), GridsearchWarning, stacklevel=2)
+            warn(note)
         return reporting.pareto_frame(found)
 
     @speaking_python
@@ -299,7 +299,7 @@ class StudyResult:
         """
         page = self._chosen(by=None, write=True).report_page
         if page is not None and (problem := web_browser.open_page(page)):
-            warnings.warn(problem, GridsearchWarning, stacklevel=2)
+            warn(problem)
         return page
 
     def _places(self) -> Places:
@@ -337,7 +337,7 @@ class StudyResult:
                 found = replace(self, data=made.data, ranking=made.ranking, report_page=made.page)
                 notes = made.warnings
         for note in notes:
-            warnings.warn(in_python_words(note), GridsearchWarning, stacklevel=3)
+            warn(note)
         return found
 
     @speaking_python

@@ -6,6 +6,7 @@ Between the service, which calls an observer, and whoever called; lines and pict
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gridsearch.records import Trial, TrialFailed, TrialFinished
     from gridsearch.service.run.progress import Observer, Progress
 
-_OURS = str(Path(__file__).parents[1])
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 _DRAWN_SECONDS = 0.5
 
 
