@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gridsearch.store import run_store, spool
+from gridsearch import files
+from gridsearch.store import run_store
 from tests.store.runs import Run
 
 
@@ -21,7 +22,7 @@ def quickly(monkeypatch, tmp_path):
     monkeypatch.setattr(run_store, "_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(run_store, "_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(run_store, "_OTHERS_FIRST", 0.0)
-    monkeypatch.setattr(spool.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(files, "temporary_root", lambda: tmp_path)
 
 
 @pytest.fixture
