@@ -25,8 +25,7 @@ from gridsearch.training.lanes.compile import (
     stage_weights,
 )
 from gridsearch.training.lanes.compile.derived_weights import of_parameters
-from gridsearch.training.lanes.compile.lane_values import SAMPLE
-from gridsearch.training.lanes.compile.places import Known, is_known
+from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.rewrite import counts
 from gridsearch.training.lanes.compile.stage_functions import (
     CALLS,
@@ -35,6 +34,15 @@ from gridsearch.training.lanes.compile.stage_functions import (
     OF_KNOWN,
     OPERATORS,
     of_torchvision,
+)
+from gridsearch.training.lanes.compile.stage_knowns import (
+    SHAPING,
+    TYPES,
+    counts_images,
+    is_of_sizes,
+    is_repeated,
+    keeps_numbers,
+    learn,
 )
 from gridsearch.training.lanes.compile.stage_reader import StageReader
 from gridsearch.training.lanes.compile.step_graph import NoPlan
@@ -45,8 +53,6 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.step_graph import StepGraph
     from gridsearch.training.lanes.compile.tracing import Found, Traced
-
-_MOST_KNOWN = 2**22  # numbers of a tensor that is computed before anything runs
 
 
 def step_graph(
@@ -166,18 +172,18 @@ def _store(r: StageReader, node: fx.Node, result: Any) -> None:
 
 def _node(r: StageReader, node: fx.Node) -> None:
     """Take in a function or a method."""
-    if _is_of_sizes(r, node):
+    if is_of_sizes(r, node):
         return  # where it is used, what a sample has shown is enough
     args, kwargs = _given(r, node)
     name = getattr(node.target, "__name__", str(node.target))
     if name == "getitem" and not node.users:
         return  # of several results one that nobody asks for
     if not any(one in r.values for one in node.all_input_nodes):
-        if not _is_repeated(r, node, name, args):
-            _learn(r, node, args, kwargs)
+        if not is_repeated(r, node, name, args):
+            learn(r, node, args, kwargs)
             return
         args = (r.constant(args[0].content), *args[1:])
-    if name in _TYPES and _keeps_numbers(r, node, args[0]):
+    if name in TYPES and keeps_numbers(r, node, args[0]):
         _store(r, node, args[0])
         return
     if any(t.is_meta for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
@@ -185,62 +191,9 @@ def _node(r: StageReader, node: fx.Node) -> None:
     if name in _NEW:
         r.known[node] = getattr(torch.empty(0), name)(*args[1:], **kwargs)
         return
-    if name not in _SHAPING and any(_counts_images(r, one) for one in node.all_input_nodes):
+    if name not in SHAPING and any(counts_images(r, one) for one in node.all_input_nodes):
         raise NoPlan(f"{name} of how many images there are")
     _store(r, node, _call(r, node.target, name, args, kwargs, is_method=node.op == "call_method"))
-
-
-def _is_repeated(r: StageReader, node: fx.Node, name: str, args: Sequence[Any]) -> bool:
-    """Whether what is known becomes a tensor of as many images as there are."""
-    if (
-        name not in MOVING_METHODS
-        or not isinstance(args[0], Known)
-        or not args[0].content.is_floating_point()
-    ):
-        return False
-    return any(_counts_images(r, one) for one in node.all_input_nodes)
-
-
-def _learn(r: StageReader, node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Compute what no activation is part of, if it is always the same."""
-    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor | Known)]
-    counts = any(_counts_images(r, one) for one in node.all_input_nodes)
-    if node in r.found.draws or node in r.found.changes or (counts and node.target not in _FILLED):
-        return
-    if not all(isinstance(t, Known) and not t.content.is_meta for t in tensors):
-        return
-    args, kwargs = pytree.tree_map(_content, (tuple(args), dict(kwargs)))
-    called: Any = getattr(args[0], node.target) if isinstance(node.target, str) else node.target
-    with torch.no_grad():
-        result = called(*args[1:] if isinstance(node.target, str) else args, **kwargs)
-    if isinstance(result, torch.Tensor) and result.numel() <= _MOST_KNOWN:
-        r.known[node] = result
-
-
-def _content(value: Any) -> Any:
-    return value.content if isinstance(value, Known) else value
-
-
-def _counts_images(r: StageReader, node: fx.Node) -> bool:
-    """Whether a size may be how many images there are, or be made of that."""
-    if not _is_of_sizes(r, node) or (node.target is getattr and node.args[1] in _OF_NUMBERS):
-        return False
-    asked = [one for one in node.all_input_nodes if not _is_of_sizes(r, one)]
-    taken = getattr(node.target, "__name__", node.target) == "getitem"
-    if not asked and not taken:
-        return any(_counts_images(r, one) for one in node.all_input_nodes)
-    known = taken or node.target == "size" or (node.target is getattr and node.args[1] == "shape")
-    return not known or SAMPLE in pytree.tree_leaves(r.found.results[node])
-
-
-_OF_NUMBERS = ("device", "dtype", "layout")
-"""Attributes of a tensor that tell of its numbers."""
-
-
-def _is_of_sizes(r: StageReader, node: fx.Node) -> bool:
-    """Whether a node gives no tensor: a shape, or what is made of one."""
-    leaves = pytree.tree_leaves(r.found.results[node])
-    return not any(isinstance(leaf, torch.Tensor) for leaf in leaves)
 
 
 # What is called
@@ -383,26 +336,3 @@ def _without_overrides(function: Any) -> Any:
     )
     found.__kwdefaults__ = function.__kwdefaults__
     return found
-
-
-def _keeps_numbers(r: StageReader, node: fx.Node, given: Any) -> bool:
-    """Whether a tensor of another type, or on another device, has the same numbers."""
-    before: Any = node.args[0]
-    if isinstance(given, Known) or r.found.results[node].dtype == r.found.results[before].dtype:
-        return True
-    # images and parameters are of one type; what is known has numbers of its own
-    known = isinstance(given, torch.Tensor) and bool(is_known(given).all())
-    return known and r.found.results[node].is_floating_point()
-
-
-_TYPES = {"to", "type_as", "float"}
-"""Methods that give a tensor of another type, or on another device."""
-
-_SHAPING = {
-    *MOVING_METHODS,
-    *(getattr(move, "__name__", "") for move in MOVES),
-    *("sdpa", "scaled_dot_product_attention"),
-}
-"""What may be given how many images there are, as a size."""
-
-_FILLED = {torch.zeros, torch.ones, torch.empty}
