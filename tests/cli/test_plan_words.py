@@ -37,3 +37,26 @@ def test_lanes_are_explained_where_a_table_has_several(shown):
     told = "lanes: how many of the trials train side by side, as one program"
     assert told in shown(lanes=4).splitlines()
     assert told not in shown(lanes=1)
+
+
+def test_groups_of_one_model_are_told_apart_by_what_their_trials_have_in_common(cli):
+    words = (
+        "plan",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        "--grid",
+        "lr=.1,.01",
+        "batch=10,20",
+        "optimizer=adam,sgd",
+    )
+    found = cli(*words, "--json").json["groups"]
+    assert {(g["batch"], g["params"]["optimizer"]) for g in found} == {
+        (batch, optimizer) for batch in (10, 20) for optimizer in ("adam", "sgd")
+    }
+    assert all(list(g["params"]) == ["optimizer"] and g["trials"] == 2 for g in found)
+    assert "optimizer=sgd" in cli(*words).out
+    same = cli(*words[:-1], "--json").json["groups"]
+    assert [g["params"] for g in same] == [{}, {}]
+    assert "params" not in cli(*words[:-1]).out

@@ -294,12 +294,14 @@ def _show_groups(out: Console, found: Plan) -> None:
 
     table = Listing(box=None, header_style="bold")
     first = found.kind.code
-    for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
-        words = name in (first, "method")
+    apart = ["params"] * any(group.params for group in found.groups)
+    for name in (first, "batch", *apart, "trials", "lanes", "method", "time on one worker"):
+        words = name in (first, "method", *apart)
         table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for group in found.groups:
         batch = "-" if group.batch is None else group.batch
-        row = (group.model, batch, group.trials, group.lanes, group.method)
+        own = [display.params_text(group.params)] * len(apart)
+        row = (group.model, batch, *own, group.trials, group.lanes, group.method)
         time = "unknown" if group.seconds is None else show_seconds(group.seconds, whole=True)
         table.add_row(*map(str, row), time)
     out.print(table)

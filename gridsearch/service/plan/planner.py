@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
 from gridsearch.records import ImageSettings, TrialState
+from gridsearch.records.axis import identity
 from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.service.plan.forecast import Memory, PlanForecast
@@ -49,6 +50,7 @@ class Group:
         method: how a pack of them trains: "stacked", "vmap" or "solo" (lane after lane).
         reason: why not a better method; "" for stacked.
         seconds: of all its new trials on one worker, None where nothing was measured.
+        params: values that all its trials have and that tell it from other groups, beside model and batch.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Group:
     method: str
     reason: str
     seconds: float | None
+    params: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as schema 1."""
         content = asdict(self)
-        shown = ("model", "batch", "trials", "lanes", "method", "reason", "seconds")
+        shown = ("model", "batch", "params", "trials", "lanes", "method", "reason", "seconds")
         groups = [{k: g[k] for k in shown} for g in content["groups"]]
         kept = ("study", "points", "trials", "new", "done", "failed", "pruned", "excluded")
         memory = self.memory
@@ -262,7 +265,12 @@ def _results(options: RunOptions) -> set[TrialState]:
 def _begins_with(pack: SimulatedPack[TrialDraft]) -> tuple[Mapping[str, Value], int]:
     """Return the params of a pack's first trial, and how many lanes it has."""
     first = pack.trials[0]
-    return {axis: first.settings.get(axis) for axis in first.axes}, pack.lanes
+    return _params(first), pack.lanes
+
+
+def _params(trial: TrialDraft) -> dict[str, Value]:
+    """Return a trial's values of the axes that it has."""
+    return {axis: trial.settings.get(axis) for axis in trial.axes}
 
 
 def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], set[str]]:
@@ -288,7 +296,9 @@ def _groups(
     """
     found = []
     methods = _Methods(prepared, options, device)
-    for group in group_trials(programs, lambda program: program.trials[0].settings).values():
+    groups = list(group_trials(programs, lambda program: program.trials[0].settings).values())
+    apart = _apart([[_params(trial) for program in group for trial in program.trials] for group in groups])
+    for group, params in zip(groups, apart, strict=True):
         settings = group[0].trials[0].settings
         lanes = max(program.lanes for program in group)
         trials = sum(len(program.trials) for program in group)
@@ -302,6 +312,7 @@ def _groups(
                 method=method,
                 reason=reason,
                 seconds=sum(p.seconds for p in group) if forecast.measured(settings) else None,
+                params=params,
             )
         )
     if found and methods.broken == len(found):
@@ -382,3 +393,19 @@ def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
     """Return megabytes: predictions, rows, log and events of each trial."""
     kept = prepared.bytes_kept() if missing else 0
     return None if kept is None else len(missing) * (kept + _ROW_BYTES) / 1e6
+
+
+def _apart(groups: Sequence[Sequence[Mapping[str, Value]]]) -> list[dict[str, Value]]:
+    """Return for each group what tells it from others: params of which every group has one value, not all the same."""
+    names = dict.fromkeys(name for group in groups for params in group for name in params)
+    values = {
+        name: [{identity(params.get(name)) for params in group} for group in groups]
+        for name in names
+        if name not in ("model", "batch")
+    }
+    telling = [
+        name
+        for name, each in values.items()
+        if all(len(found) == 1 for found in each) and len(set.union(*each)) > 1
+    ]
+    return [{name: group[0][name] for name in telling if name in group[0]} for group in groups]
