@@ -140,6 +140,8 @@ def changes_first(node: fx.Node, model: nn.Module) -> bool:
         place = _inplace_argument(node.target)
         if place is not None:
             return len(node.args) > place and node.args[place] is True
+        if getattr(node.target, "__module__", "") == operator.and_.__module__:
+            return False  # `and_` and `or_` end so because Python's own words are theirs
     return name.endswith("_") and not name.endswith("__")
 
 
