@@ -46,6 +46,12 @@ class Curve(StrEnum):
     ROUND = "round"
     FLOOR = "floor"
     CEILING = "ceiling"
+    GREATER = "greater"
+    GREATER_EQUAL = "greater or equal"
+    LESS = "less"
+    LESS_EQUAL = "less or equal"
+    EQUAL = "equal"
+    NOT_EQUAL = "not equal"
     DETACHED = "detached"
 
 
@@ -57,7 +63,7 @@ class Activation:
         curve: which.
         a: the least result of a hardtanh or a clamp; an ELU's or a CELU's factor below zero; the slope of an affine
             function; a softplus's beta; up to where a threshold or a shrinkage acts; 1 for a root without a gradient at
-            0; a power's exponent, which is no whole number.
+            0; a power's exponent, which is no whole number; what a comparison, which gives 1 or 0, compares with.
         b: the largest result; an ELU's factor of all; the level; from where on a softplus is its argument; what a
             threshold gives.
     """

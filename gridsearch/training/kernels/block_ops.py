@@ -27,6 +27,7 @@ from gridsearch.training.kernels.stages import (
     Pick,
     Product,
     Softmax,
+    Where,
     Windows,
     numbers,
 )
@@ -57,6 +58,9 @@ def cover(stage: Stage, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
         case Multiply():
             own = _Numbers(numbers(shape))
             found = small_op("multiply", own, _INNER, dtype, source="gates.c", inputs=2)
+        case Where():
+            own = _Numbers(numbers(shape))
+            found = small_op("where", own, _INNER, dtype, source="gates.c", inputs=3)
         case Arrange():
             found = _arrange(stage, dtype)
         case Learned():

@@ -1,4 +1,4 @@
-/* Activations of each number, maps times a number for each channel of an image, and products of two values.
+/* Activations of each number, maps times a number for each channel of an image, products of two values, and choices.
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  Each operation
  * reads its shape from `constants`.
@@ -12,7 +12,8 @@
   X(RELU6) X(HARDSIGMOID) X(HARDSWISH) X(HARDTANH) X(GELU) X(GELU_TANH) X(SILU) X(SIGMOID) X(TANH) X(ELU) X(MISH)     \
   X(AFFINE) X(CELU) X(SOFTPLUS) X(LOG_SIGMOID) X(SOFTSIGN) X(TANHSHRINK) X(HARDSHRINK) X(SOFTSHRINK) X(THRESHOLD)     \
   X(CLAMP) X(ABSOLUTE) X(EXPONENTIAL) X(LOGARITHM) X(SQUARE) X(ROOT) X(RECIPROCAL) X(POWER) X(SINE) X(COSINE)         \
-  X(SIGN) X(ROUND) X(FLOOR) X(CEILING) X(DETACHED)
+  X(SIGN) X(ROUND) X(FLOOR) X(CEILING) X(GREATER) X(GREATER_EQUAL) X(LESS) X(LESS_EQUAL) X(EQUAL) X(NOT_EQUAL)        \
+  X(DETACHED)
 #define NAME(KIND) KIND,
 enum { CURVES(NAME) };
 
@@ -86,6 +87,12 @@ INLINE vec activated(const int kind, const struct activation *s, vec x) {
   case ROUND: return to_whole(x);
   case FLOOR: return below(x);
   case CEILING: return -below(-x);
+  case GREATER: return where((mask)(x > a), all(1), all(0));
+  case GREATER_EQUAL: return where((mask)(x >= a), all(1), all(0));
+  case LESS: return where((mask)(x < a), all(1), all(0));
+  case LESS_EQUAL: return where((mask)(x <= a), all(1), all(0));
+  case EQUAL: return where((mask)(x == a), all(1), all(0));
+  case NOT_EQUAL: return where((mask)(x != a), all(1), all(0));
   default: return x;
   }
 }
@@ -257,6 +264,33 @@ void multiply_backward(const struct op_args *a) {
     for (ptrdiff_t n = 0; gx && n < CEIL_DIV(a->images, V) * s->numbers; n++)
       gx[n] = a->adds[i] ? gx[n] + gy[n] * other[n] : gy[n] * other[n];
   }
+}
+
+/* --- One of two values, number by number: the first where a third, which comes before them, is not zero ------------- */
+
+void where_forward(const struct op_args *a) {
+  const struct multiplied *s = a->constants;
+  const vec *condition = a->x[0], *first = a->x[1], *second = a->x[2];
+  vec *restrict y = a->y;
+  for (ptrdiff_t i = 0; i < CEIL_DIV(a->images, V) * s->numbers; i++)
+    y[i] = where((mask)(condition[i] != all(0)), first[i], second[i]);
+}
+
+void where_infer(const struct op_args *a) { where_forward(a); }
+
+void where_backward(const struct op_args *a) {
+  const struct multiplied *s = a->constants;
+  const vec *condition = a->x[0], *gy = a->gy;
+  const ptrdiff_t count = CEIL_DIV(a->images, V) * s->numbers;
+  for (int i = 2; i >= 1; i--) {
+    vec *gx = a->gx[i];
+    for (ptrdiff_t n = 0; gx && n < count; n++) {
+      const mask first = (mask)(condition[n] != all(0));
+      const vec own = i == 1 ? where(first, gy[n], all(0)) : where(first, all(0), gy[n]);
+      gx[n] = a->adds[i] ? gx[n] + own : own;
+    }
+  }
+  if (a->gx[0] && !a->adds[0]) memset(a->gx[0], 0, sizeof(vec) * count);
 }
 
 /* --- A gradient added to another, of a parameter that two operations have --------------------------------------------- */

@@ -89,6 +89,11 @@ class Multiply:
 
 
 @dataclass(frozen=True, slots=True)
+class Where:
+    """The operation's next input where this one, which has no gradient, is not zero; else the one after that."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The same numbers, [pixels][channels], as another shape."""
 
@@ -310,6 +315,7 @@ Stage = (
     | Add
     | Gate
     | Multiply
+    | Where
     | View
     | Arrange
     | Learned

@@ -18,6 +18,7 @@ from gridsearch.training.kernels.stages import (
     Pick,
     Product,
     Softmax,
+    Where,
     Windows,
 )
 from tests.training.compilers import needs_compiler
@@ -34,6 +35,19 @@ def hold_stage(stage, xs, function, params=(), **how):
     hold_against(block_ops.cover(stage, tuple(xs[0].shape[1:]), xs[0].dtype), xs, function, params, **how)
 
 
+def without_gradient(x, result):
+    """A result as that of a function whose gradient is zero."""
+    return torch.where(torch.ones_like(x, dtype=torch.bool), result, x)
+
+
+COMPARISONS = {
+    Curve.GREATER: torch.gt,
+    Curve.GREATER_EQUAL: torch.ge,
+    Curve.LESS: torch.lt,
+    Curve.LESS_EQUAL: torch.le,
+    Curve.EQUAL: torch.eq,
+    Curve.NOT_EQUAL: torch.ne,
+}
 CURVES = {
     Curve.RELU6: F.relu6,
     Curve.HARDSIGMOID: F.hardsigmoid,
@@ -69,7 +83,11 @@ CURVES = {
     Curve.ROUND: torch.round,
     Curve.FLOOR: torch.floor,
     Curve.CEILING: torch.ceil,
-    Curve.DETACHED: lambda x: torch.where(torch.ones_like(x, dtype=torch.bool), x.detach(), x),
+    **{
+        curve: lambda x, compare=compare: without_gradient(x, compare(x, 0.5).to(x.dtype))
+        for curve, compare in COMPARISONS.items()
+    },
+    Curve.DETACHED: lambda x: without_gradient(x, x.detach()),
 }
 
 
@@ -77,7 +95,7 @@ def activation(curve):
     """A stage of a curve, with bounds or factors where it has any."""
     given = {
         **dict.fromkeys((Curve.HARDTANH, Curve.AFFINE, Curve.THRESHOLD), (-0.5, 2.0)),
-        **dict.fromkeys((Curve.HARDSHRINK, Curve.SOFTSHRINK), (0.5,)),
+        **dict.fromkeys((Curve.HARDSHRINK, Curve.SOFTSHRINK, *COMPARISONS), (0.5,)),
         Curve.ELU: (-0.25, 2.0),
         Curve.CELU: (0.5,),
         Curve.SOFTPLUS: (0.5, 5.0),
@@ -139,6 +157,20 @@ def test_maps_times_a_number_for_each_channel_are_torchs(adds):
 @pytest.mark.parametrize("adds", [False, True])
 def test_products_of_two_values_are_torchs(adds):
     hold_stage(Multiply(), [drawn(IMAGES, 4, 3, 2), drawn(IMAGES, 4, 3, 2) + 1], torch.mul, adds=adds)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_choices_between_two_values_are_torchs(adds):
+    condition = (drawn(IMAGES, 4, 3, 2) > 0).double()
+    chosen = lambda c, a, b: torch.where(c > 0, a, b) + without_gradient(c, 0 * c)  # noqa: E731
+    hold_stage(Where(), [condition, drawn(IMAGES, 4, 3, 2), drawn(IMAGES, 4, 3, 2) + 1], chosen, adds=adds)
+    strange, plain = (
+        torch.tensor([[float("nan"), float("inf")]]).double(),
+        torch.tensor([[1.0, 2.0]]).double(),
+    )
+    op = block_ops.cover(Where(), (2,), DOUBLE)
+    assert call(op, [torch.zeros(1, 2).double(), strange, plain], (2,)).y.tolist() == plain.tolist()
+    assert call(op, [torch.ones(1, 2).double(), plain, strange], (2,)).y.tolist() == plain.tolist()
 
 
 def table(*rows):

@@ -44,6 +44,7 @@ from gridsearch.training.lanes.compile.stage_knowns import (
     keeps_numbers,
     learn,
 )
+from gridsearch.training.lanes.compile.stage_masks import CHOICES, OF_MASKS, is_mask
 from gridsearch.training.lanes.compile.stage_reader import StageReader
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
@@ -126,12 +127,16 @@ def _module(r: StageReader, node: fx.Node) -> Any:
     if type(module) is nn.Embedding:
         return _embedding(r, str(node.target), module, *args)
     if stage_attention.is_attention(module):
+        if _has_mask(r, args, kwargs):
+            raise NoPlan("attention by what images choose")
         return stage_attention.module(r, str(node.target), module, args, kwargs)
     if stage_recurrent.is_recurrent(module):
         with_cells = isinstance(module, nn.LSTM) and stage_recurrent.reads_cells(node)
         return stage_recurrent.module(r, str(node.target), module, args, kwargs, with_cells=with_cells)
     if not stage_layers.knows(module):
         return _run(r, module.forward, args, kwargs)
+    if _has_mask(r, args, kwargs):
+        raise NoPlan(f"{node.target} of a mask")
     given = [*args, *kwargs.values()]
     if not given:
         raise NoPlan(f"{node.target} of nothing")
@@ -214,6 +219,11 @@ def _call(
     Raises:
         NoPlan: it is neither a stage, nor made of such.
     """
+    if _has_mask(r, args, kwargs):
+        if name in OF_MASKS:
+            return OF_MASKS[name](r, *args, **kwargs)
+        if name not in _TAKING_MASKS and target not in MOVES and not (is_method and name in MOVING_METHODS):
+            raise NoPlan(f"{name} of a mask")
     if name in OF_KNOWN:
         return OF_KNOWN[name](r, *args, **kwargs)
     codes, options = pytree.tree_map(lambda value: _as_codes(r, value), (tuple(args), dict(kwargs)))
@@ -230,6 +240,13 @@ def _call(
     if is_method or not isinstance(target, types.FunctionType):
         raise NoPlan(name)
     return _run(r, target, args, kwargs)
+
+
+def _has_mask(r: StageReader, *given: Any) -> bool:
+    return any(is_mask(r, leaf) for leaf in pytree.tree_leaves(given))
+
+
+_TAKING_MASKS = {*CHOICES, "getitem"}
 
 
 # What is run itself

@@ -29,6 +29,7 @@ from gridsearch.training.lanes.compile.places import Known
 from gridsearch.training.lanes.compile.row_drops import row_drop
 from gridsearch.training.lanes.compile.stage_arithmetic import ARITHMETIC
 from gridsearch.training.lanes.compile.stage_convolutions import CONVOLUTIONS
+from gridsearch.training.lanes.compile.stage_masks import CHOICES, codes_of
 from gridsearch.training.lanes.compile.stage_norms import PARAMETRIC
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 
@@ -206,51 +207,17 @@ def _item(r: StageReader, input: Any, index: Any) -> Any:
     return Known(input.content[index]) if isinstance(input, Known) else input[index]
 
 
-def _mask(mask: Any) -> torch.Tensor:
-    if not isinstance(mask, Known):
-        raise NoPlan("a mask that is not known before")
-    return mask.content.bool()
-
-
-def _numbers(r: StageReader, value: Any) -> torch.Tensor:
-    """Return codes of an activation, of a number, or of what is known."""
-    if isinstance(value, Known):
-        return r.constant(value.content)
-    return value if isinstance(value, torch.Tensor) else r.constant(torch.tensor(float(value)))
-
-
-def _masked_fill(r: StageReader, input: Any, mask: Any, value: Any) -> torch.Tensor:
-    return torch.where(_mask(mask), _numbers(r, value), _numbers(r, input))
-
-
-def _where(r: StageReader, condition: Any, input: Any, other: Any) -> torch.Tensor:
-    return torch.where(_mask(condition), _numbers(r, input), _numbers(r, other))
-
-
 def _index_select(r: StageReader, input: Any, dim: int, index: Any) -> torch.Tensor:
     if not isinstance(index, Known):
         raise NoPlan("numbers that an activation chooses")
-    return _numbers(r, input).index_select(dim, index.content)
-
-
-def _compared(compare: Callable[[Any, Any], torch.Tensor]) -> Callable[..., Known]:
-    """Return what compares buffers, whose content is then part of the plan."""
-
-    def call(r: StageReader, input: Any, other: Any) -> Known:
-        contents = (r.content(each) if isinstance(each, torch.Tensor) else each for each in (input, other))
-        first, second = (each.content if isinstance(each, Known) else each for each in contents)
-        return Known(compare(first, second))
-
-    return call
+    return codes_of(r, input).index_select(dim, index.content)
 
 
 OF_KNOWN: dict[str, Callable[..., Any]] = {
     "getitem": _item,
-    "masked_fill": _masked_fill,
-    "where": _where,
     "index_select": _index_select,
     "scaled_dot_product_attention": _attention,
-    **{name: _compared(getattr(torch, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    **CHOICES,
 }
 """What takes in functions and methods that keep what is known from activations apart, by their names."""
 
@@ -360,12 +327,17 @@ _ARITHMETIC = {
     "truediv": operator.truediv,
     "pow": operator.pow,
     "matmul": operator.matmul,
+    "and": operator.and_,
+    "or": operator.or_,
+    "xor": operator.xor,
 }
 
 OPERATORS: dict[str, tuple[Any, bool]] = {
     **{f"__{name}__": (own, False) for name, own in _ARITHMETIC.items()},
     **{f"__i{name}__": (own, False) for name, own in _ARITHMETIC.items()},
     **{f"__r{name}__": (own, True) for name, own in _ARITHMETIC.items()},
+    **{f"__{name}__": (getattr(operator, name), False) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    "__invert__": (operator.invert, False),
     "__neg__": (operator.neg, False),
     "__getitem__": (operator.getitem, False),
 }

@@ -24,6 +24,7 @@ from gridsearch.training.kernels.stages import (
     Linear,
     Multiply,
     Relu,
+    Where,
 )
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.places import (
@@ -96,6 +97,17 @@ def multiply(r: StageReader, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return _together(r, Multiply(), *alike(a, b))
 
 
+def where(r: StageReader, condition: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the codes of one of two activations, number by number: the first where a condition is not zero."""
+    a, b = alike(a, b)
+    condition, a = alike(condition, a)
+    _, at = r.images_first(condition)
+    given = [at.first(codes, SAMPLE) for codes in (condition, a, b.expand(a.shape))]
+    value, places = r.whole(_leading(r, *given))
+    inputs = [r.value(r.in_order_of(codes, places), r.shape(value)) for codes in given]
+    return at.back(r.fresh(r.add(Where(), *inputs), places))
+
+
 def _together(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     if all(_is_parameter(codes) for codes in (a, b)):
         return for_all(r, lambda *own: _pair(r, stage, *own), a, b)
@@ -137,13 +149,18 @@ def _pair(r: StageReader, stage: Stage, a: torch.Tensor, b: torch.Tensor) -> tor
     """Return the codes of two activations' numbers taken together; in the order of the later one, if it is whole."""
     _, at = r.images_first(b if _is_parameter(a) else a)
     a, b = (at.first(codes, SAMPLE) for codes in (a, b))
-    last = max((a, b), key=lambda codes: (r.is_whole(codes), not _is_parameter(codes), _spread(r, codes)))
+    last = _leading(r, a, b)
     other = b if last is a else a
     value, places = r.whole(last)
     wanted = r.in_order_of(other, places)
     if isinstance(stage, Multiply) and (gates := _gates(wanted, r.shape(value))) is not None:
         return at.back(r.fresh(r.add(Gate(), value, r.value(gates, tuple(gates.shape))), places))
     return at.back(r.fresh(r.add(stage, value, r.value(wanted, r.shape(value))), places))
+
+
+def _leading(r: StageReader, *given: torch.Tensor) -> torch.Tensor:
+    """Return the activation in whose order all are taken together: the latest one that is whole, if there is one."""
+    return max(given, key=lambda codes: (r.is_whole(codes), not _is_parameter(codes), _spread(r, codes)))
 
 
 def _gates(wanted: torch.Tensor, shape: Shape) -> torch.Tensor | None:

@@ -55,6 +55,7 @@ class StageReader(StageValues):
         values: of each node that is an activation, the codes of its numbers; for several tensors a tuple of them.
         known: of each node that is a tensor whose content no image and no training changes, the content.
         pinned: names of the buffers whose content is that of all lanes.
+        masks: values that are truth, as ones and zeros.
         counted: names of counts of batches that code adds 1 to, and no norm has taken yet.
         order: the dimensions of what the node that is read now takes first, the outermost in memory first; () for those
             of rows.
@@ -68,6 +69,7 @@ class StageReader(StageValues):
         self.values: dict[fx.Node, Any] = {}
         self.known: dict[fx.Node, torch.Tensor] = {}
         self.pinned: set[str] = set()
+        self.masks: set[int] = set()
         self.counted: set[str] = set()
         self.order: Order = ()
         self.reached_by_none = False

@@ -17,7 +17,13 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from tests.benchmarks import own_networks
 from tests.training.compilers import needs_compiler
-from tests.training.lanes.compile import map_networks, sum_networks, token_networks, weight_networks
+from tests.training.lanes.compile import (
+    map_networks,
+    mask_networks,
+    sum_networks,
+    token_networks,
+    weight_networks,
+)
 from tests.training.lanes.compile.map_networks import Coloured
 from tests.training.lanes.compile.patch_net import Net
 
@@ -32,7 +38,7 @@ def own(kind):
 PLANNED = {
     **{
         kind.__name__: kind
-        for networks in (map_networks, sum_networks, token_networks, weight_networks)
+        for networks in (map_networks, mask_networks, sum_networks, token_networks, weight_networks)
         for kind in networks.NETWORKS
     },
     "ViT": own(own_networks.SmallViT),
@@ -80,7 +86,21 @@ class Chosen(Net):
     """Numbers that an activation chooses."""
 
     def body(self, x):
-        return x * (x > 0)
+        return x.flatten(2).gather(2, x.flatten(2).detach().argmax(2, keepdim=True))
+
+
+class SumOfMasks(Net):
+    """The sum of two masks, which torch adds as truth."""
+
+    def body(self, x):
+        return x * ((x > 0) + (x < 1))
+
+
+class WholeMask(Net):
+    """A mask as whole numbers, whose quotient torch rounds."""
+
+    def body(self, x):
+        return x * (x > 0).to(torch.int64).div(2, rounding_mode="floor")
 
 
 class Counting(Net):
@@ -108,7 +128,9 @@ class Draws(Net):
         return x
 
 
-@pytest.mark.parametrize("kind", [Across, ManyParameters, Chosen, Counting, UnsurePower, Draws])
+@pytest.mark.parametrize(
+    "kind", [Across, ManyParameters, Chosen, SumOfMasks, WholeMask, Counting, UnsurePower, Draws]
+)
 def test_what_is_no_stage_has_no_plan(kind):
     model, x = kind(), torch.rand(3, 1, 8, 8)
     model(x)
