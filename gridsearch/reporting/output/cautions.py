@@ -58,7 +58,7 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     if data.kind.classifies and "best" in selects:
         found.append(
             "A trial's value is that of its best epoch, chosen on the same images that rank it, so it "
-            "is slightly too high."
+            "is slightly too good."
             if selects == {"best"}
             else "Some trials count their best epoch and others their last one: these values are not comparable."
         )
@@ -118,7 +118,7 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
     if any(p.pruned and p.values for p in ranking.points):
         text += (
             f" A point with pruned {ranking.noun}s ranks below all points without: "
-            f"the mean of its remaining {ranking.noun}s is too high."
+            f"the mean of its remaining {ranking.noun}s is too good."
         )
     return text
 
@@ -273,17 +273,18 @@ def _few_caution(ranking: Ranking) -> str:
     lost = {state: n for state, n in lost.items() if n}
     if not lost and best.n >= ranking.most_seeds:
         return ""
-    missing = f": {listed([f'{n:,} {state.value}' for state, n in lost.items()])}" if lost else ""
+    missing = f" ({listed([f'{n:,} {state.value}' for state, n in lost.items()])})" if lost else ""
     least = f", where other points have up to {ranking.most_seeds:,}" if best.n < ranking.most_seeds else ""
     noun = best.noun
     of = f" of its {plural(len(best.trials), noun)}" if lost else f" {noun if best.n == 1 else f'{noun}s'}"
+    mend = "Complete them before you rely on its lead."
+    if not lost:
+        mend = "Give it as many before you rely on its lead."
+    elif set(lost) == {TrialState.DIVERGED}:
+        mend = "Do not rely on its lead."
     return (
-        f"The winner's result is the mean of only {best.n:,}{of}{missing}{least}: the others could lower it. "
-        + (
-            "Do not rely on its lead."
-            if set(lost) == {TrialState.DIVERGED}
-            else "Complete them before you rely on its lead."
-        )
+        f"The winner's result is the mean of only {best.n:,}{of}{missing}{least}: "
+        f"with {'all of them' if lost else 'as many'} it may be worse. {mend}"
     )
 
 

@@ -142,7 +142,7 @@ def rank(
 
     Trials that differ in seed and fold alone are replicates of one point.  A point with a diverged replicate ranks
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
-    are left, so its mean is too high.  A point whose mean is finite but out of all measure (a loss of 1e181 beside
+    are left, so its mean is too good.  A point whose mean is finite but out of all measure (a loss of 1e181 beside
     0.1) ranks below all these.  A point of which no replicate is complete or diverged has rank None.
     Equal means share a rank, in the order of their trials.  Where images changed, the points of the newest run's
     images are ranked; those of others each among themselves (`Ranking.incomparable`): no accuracy on other images

@@ -77,7 +77,7 @@ def test_a_winner_that_lost_seeds_leads_with_a_caution(study):
     data = scored(study, [[0.95, None, None], [0.9, 0.91, 0.92], [0.8, 0.81, 0.82]]).data()
     cautions = " ".join(words_of(data).cautions)
     assert (
-        "The winner's result is the mean of only 1 of its 3 seeds: 2 failed, where other points have up to 3"
+        "The winner's result is the mean of only 1 of its 3 seeds (2 failed), where other points have up to 3"
         in cautions
     )
     whole = scored(study, [[0.95, 0.95, 0.94], [0.9, 0.91, 0.92]]).data()
@@ -299,7 +299,7 @@ def test_nobody_is_asked_to_complete_seeds_that_diverged(study):
         return " ".join(words_of(data).cautions)
 
     assert "Complete them before you rely on its lead." in said_of(TrialState.FAILED)
-    assert said_of(TrialState.DIVERGED).count("the others could lower it. Do not rely on its lead.") == 1
+    assert said_of(TrialState.DIVERGED).count("with all of them it may be worse. Do not rely on its lead.") == 1
     assert "Complete them" not in said_of(TrialState.DIVERGED)
 
 
@@ -332,3 +332,20 @@ def test_a_shared_point_with_more_seeds_in_one_study_is_not_said_to_differ_for_t
     few, more, other = (Side(data=d, ranking=rank(d), predictions=lambda _: None) for d in (few, more, other))
     assert "all with equal values for a seed that both have" in said(few, more)
     assert "1 of them with different values" in said(few, other)
+
+
+def test_what_flatters_a_point_is_said_in_a_loss_as_in_an_accuracy(study):
+    builder = scored(study, [[0.5, 0.4], [0.6, 0.7]]).lose(1, TrialState.FAILED).prune(3, 5)
+    data = builder.data(metric="val_loss", direction="minimize")
+    words = " ".join(words_of(data).cautions)
+    assert "the mean of only 1 of its 2 seeds (1 failed): with all of them it may be worse." in words
+    assert "the mean of its remaining seeds is too good." in words
+    assert not any(wrong in words for wrong in ("lower it", "too high"))
+
+
+def test_a_winner_that_was_given_fewer_seeds_than_others_is_to_get_as_many(study):
+    builder = scored(study, [[0.9, 0.91, 0.92], [0.7, 0.6, 0.65]]).without(1, 2)
+    assert (
+        "The winner's result is the mean of only 1 seed, where other points have up to 3: with as many it may be "
+        "worse. Give it as many before you rely on its lead."
+    ) in words_of(builder.data()).cautions
