@@ -51,7 +51,9 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     named = front[-MOST_NAMED:]
     scale = Scale.of(points, ranking)
     metric = legible(metric_name(ranking.metric), "the metric")
-    notes = ["Numbered: no cheaper point is as good. Time: a trial's share of its pack's time."]
+    notes = ["Numbered: no cheaper point is as good."]
+    if ranking.kind.packs:
+        notes.append("Time: a trial's share of its pack's time.")
     note = " ".join(notes + scale.clipped_words("are drawn at the edge"))
     figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named), f"{metric.capitalize()} against time", note)
     axes = figure.add_subplot()

@@ -92,7 +92,7 @@
     const logs = there.map((p) => Math.log10(p.seconds)), [low, high] = [Math.min(...logs), Math.max(...logs)];
     const pad = Math.max(0.02, 0.06 * (high - low)), x = linear(low - pad, high + pad, frame.left, frame.right);
     const range = 10 ** (high + pad) / 10 ** (low - pad);
-    const marksX = range > 8 ? [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (space - left) / 110));
+    const marksX = range > 8 ? [-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (space - left) / 110));
     const times = marksX.filter((s) => s > 0 && Math.log10(s) >= low - pad && Math.log10(s) <= high + pad), texts = times.length ? timeTexts(times) : [];
     times.forEach((s, i) => {
       drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(x(Math.log10(s)), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
@@ -115,7 +115,7 @@
     }
     drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 36, "time of a trial (log scale)", { "text-anchor": "middle", class: "faint" }));
     report.answering(marks);
-    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial`, note: `${metric.title} of each point against the time of a trial, its share of its pack's.${metric.better ? " Green line: points that no cheaper one equals." : ""} Red circle: best point.${edge(metric)}` });
+    report.place(figure, drawn, { width: space, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial`, note: `${metric.title} of each point against the time of a trial${study.classifies ? ", its share of its pack's" : ""}.${metric.better ? " Green line: points that no cheaper one equals." : ""} Red circle: best point.${edge(metric)}` });
   };
   Object.assign(report, { valueAxis, axisRoom });
 })();

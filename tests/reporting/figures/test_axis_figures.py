@@ -1,11 +1,14 @@
 """Marginals, parallel coordinates and cost: whole and legible for any number of axes and points."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from gridsearch.records import TrialState
+from gridsearch.records.study_kinds import FUNCTION
 from gridsearch.reporting import cost_figure, marginals_figure, parallel_figure, rank
 from gridsearch.reporting.figures.cost import cheapest
 from gridsearch.reporting.figures.panels import missing_words
@@ -130,6 +133,14 @@ def test_where_less_is_better_the_front_goes_down(study):
         builder.score(number, value).change(number, seconds=float(seconds))
     points = rank(builder.data(direction="minimize")).points
     assert [p.mean for p in cheapest(points, higher=False)] == [0.5, 0.4]
+
+
+def test_the_time_of_a_function_is_not_said_to_be_a_share_of_a_packs(study):
+    data = study({"lr": [0.1, 0.01]}).change(1, seconds=3.0).data()
+    for kind, shared in ((rank(data).kind, True), (FUNCTION, False)):
+        figure = cost_figure(data, ranking=dataclasses.replace(rank(data), kind=kind))
+        words = " ".join(text.get_text() for text in figure.findobj(Text))
+        assert ("share of its pack's time" in " ".join(words.split())) is shared
 
 
 @pytest.mark.parametrize("figure_of", [marginals_figure, parallel_figure, cost_figure])
