@@ -13,7 +13,7 @@ from gridsearch.records.axis import identity
 from gridsearch.reporting.findings.differences import Blocks, chance, difference, lead_over
 from gridsearch.reporting.findings.finding import LEVEL, Finding
 from gridsearch.reporting.ranking.points import levels_of
-from gridsearch.reporting.words.text import printable, show_value
+from gridsearch.reporting.words.text import MOST_DIGITS, exponent_of, printable, show_value
 from gridsearch.reporting.words.typed import ABSENT
 from gridsearch.spec.axes import find_axis
 from gridsearch.spec.axis_values import typed
@@ -142,7 +142,8 @@ def _beyond(axis: str, levels: Sequence[Value], *, upward: bool, free: bool) -> 
     found: list[Value] = []
     for step in range(1, _FURTHER + 1):
         value = edge * (edge / inner) ** step if multiples else edge + (edge - inner) * step
-        if (taken := _value(axis, value, levels, free=free)) is not None and taken not in found:
+        taken = _value(axis, value, levels, apart=value - edge, free=free)
+        if taken is not None and taken not in found and (float(taken) > edge) is upward:
             found.append(taken)
     return found
 
@@ -151,14 +152,27 @@ def _middle(axis: str, one: Value, other: Value, levels: Sequence[Value], *, fre
     """Return a value between two; None where there is none."""
     a, b = sorted((float(one or 0), float(other or 0)))
     value = math.sqrt(a * b) if a > 0 and b / a >= _DECADE / 5 else (a + b) / 2
-    found = _value(axis, value, levels, free=free)
+    found = _value(axis, value, levels, apart=value - a, free=free)
     return found if found is not None and a < float(found) < b else None
 
 
-def _value(axis: str, value: float, levels: Sequence[Value], *, free: bool) -> Value:
-    """Return a number as a value of an axis, to three digits; None where the axis does not take it."""
+def _value(axis: str, value: float, levels: Sequence[Value], *, apart: float, free: bool) -> Value:
+    """Return a number as a value of an axis, to three digits or more; None where the axis does not take it.
+
+    Args:
+        axis: the axis.
+        value: the number.
+        levels: what was tried.
+        apart: how far it is from the nearest of these, which rounding must not take away: 1003.5 beside 1002.5.
+        free: whether an axis may bear any name.
+    """
+    if not math.isfinite(value):
+        return None
     whole = all(isinstance(v, int) for v in levels)
-    rounded = round(value) if whole else float(f"{value:.3g}")
+    digits = 3
+    if value and apart:
+        digits = min(max(digits, exponent_of(value) - exponent_of(apart) + 2), MOST_DIGITS)
+    rounded = round(value) if whole else float(f"{value:.{digits}g}")
     if any(identity(rounded) == identity(v) for v in levels) or (whole and rounded == 0):
         return None
     try:

@@ -61,6 +61,32 @@ def test_a_winner_at_the_edge_of_an_axis_leads_to_the_values_beyond_it(study):
     assert (spec.name, spec.seeds, spec.recipe.epochs) == ("fmnist", 3, 10)
 
 
+@pytest.mark.parametrize(
+    ("values", "upward", "next_ones"),
+    [
+        ([1000.5, 1001.5, 1002.5], True, (1003.5, 1004.5)),
+        ([-1002.5, -1001.5, -1000.5], True, (-999.5, -998.5)),
+        ([1000.5, 1001.5, 1002.5], False, (999.5, 998.5)),
+        ([0.1, 0.2, 0.1 + 0.2], True, (0.4, 0.5)),
+        ([1e200, 1e300], True, ()),
+    ],
+)
+def test_the_values_beyond_an_edge_lie_beyond_it_however_close_the_values_are(
+    study, values, upward, next_ones
+):
+    place = {v: i / 10 for i, v in enumerate(sorted(values, reverse=not upward))}
+    data = valued(study, lambda p: 0.5 + place[p["model.x"]], {"model.x": values}).data()
+    edges = found(data, "GS101")
+    assert [spec_of(f.command).grid.values["model.x"] for f in edges] == ([next_ones] if next_ones else [])
+
+
+def test_the_values_between_two_that_are_close_lie_between_them(study):
+    value = {100000.5: 0.5, 100001.5: 0.9, 100002.5: 0.5}
+    data = valued(study, lambda p: value[p["model.x"]], {"model.x": list(value)}).data()
+    (between,) = found(data, "GS107")
+    assert spec_of(between.command).grid.values["model.x"] == (100001.0, 100002.0)
+
+
 def test_a_lead_is_that_over_the_seeds_by_which_two_points_are_compared(study):
     builder = study({"lr": [1e-3, 1e-2]}, seeds=5)
     few = [0.5, 0.6, 0.7]
