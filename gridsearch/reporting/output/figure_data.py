@@ -5,6 +5,7 @@ What is text in a table is text here too, so that a number is written in one way
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from gridsearch.reporting.ranking.points import Levels, finite
 from gridsearch.reporting.ranking.ranking import winners_classes
 from gridsearch.reporting.stats.predictions import class_labels, confusion_matrix
 from gridsearch.reporting.words.labels import distinct_labels, level_labels
-from gridsearch.reporting.words.text import is_share, metric_name, printable, show_params, show_replicate
+from gridsearch.reporting.words.text import exponent_of, is_share, metric_name, printable, show_params, show_replicate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,10 @@ MOST_CLASSES: Final = 120
 """Of more, the cells of a confusion matrix cannot be pointed at."""
 _ANY: Final = 1234567890
 """A number that stands for that of any trial in a command."""
+_FEWEST_DIGITS: Final = 6
+"""Significant digits of a number that is drawn; `_digits` says of which it has more."""
+_ALL_DIGITS: Final = 17
+"""So many give any float back."""
 _MOST_STEP_PANELS: Final = 4
 _IMAGE_PANELS: Final = (("loss", "val_loss", "train_loss"), ("accuracy", "val_accuracy", "train_accuracy"))
 
@@ -129,7 +134,7 @@ def on_one_scale(studies: Sequence[dict[str, Any]]) -> None:
         better = {s["metrics"][i]["better"] for s, i in found}
         low, high, clipped = value_range(values, better_high=better == {1})
         for study, i in found if len(better) == 1 and values else ():
-            study["metrics"][i] |= {"low": _short(low), "high": _short(high), "clipped": clipped}
+            study["metrics"][i] |= {"low": finite(low), "high": finite(high), "clipped": clipped}
 
 
 def as_script_json(value: object) -> str:
@@ -138,7 +143,7 @@ def as_script_json(value: object) -> str:
     return text.replace("<", "\\u003c")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Column:
     """A metric of all points: each point as it stands by this metric, in the order of the study's ranking.
 
@@ -151,6 +156,14 @@ class _Column:
     ranking: Ranking | None
     points: Sequence[RankedPoint | None]
     digits: Digits
+
+    def short(self, value: float | None) -> float | None:
+        """Return one of its numbers as it is drawn."""
+        return _short(value, self._drawn)
+
+    @functools.cached_property
+    def _drawn(self) -> int:
+        return _digits(self.mean(place) for place in range(len(self.points)))
 
     def mean(self, place: int) -> float | None:
         """Return a point's mean, None where there is none to draw."""
@@ -197,8 +210,8 @@ def _metric(column: _Column, data: StudyData) -> dict[str, Any]:
         "title": metric_name(name),
         "share": is_share(name, values),
         "better": better,
-        "low": _short(low),
-        "high": _short(high),
+        "low": column.short(low),
+        "high": column.short(high),
         "clipped": clipped,
     }
 
@@ -230,12 +243,12 @@ def _value(column: _Column, place: int) -> list[Any] | None:
     if point is None or mean is None:
         return None
     if column.ranking is None:
-        return [_short(mean), None, None, column.digits.show(mean), "", None, ""]
-    ends = (_short(point.ci_low), _short(point.ci_high))
+        return [column.short(mean), None, None, column.digits.show(mean), "", None, ""]
+    ends = (column.short(point.ci_low), column.short(point.ci_high))
     texts = (show_mean(point, column.digits), show_interval(point, column.digits))
     best = point is column.ranking.best
     return [
-        _short(mean),
+        column.short(mean),
         *ends,
         *texts,
         point.rank,
@@ -249,8 +262,10 @@ def _curves(data: StudyData, ranking: Ranking, only: int | None, most: int) -> d
     names = [name for _, *lines in panels for name in lines]
     found: dict[str, list[list[float | None]]] = {}
     letters = left_out = 0
-    for trial in _shown(_trials(ranking), only):
-        lines = _lines(data, trial, names)
+    trials = _shown(_trials(ranking), only)
+    digits = [_digits(v for t in trials for v in _line(data, t, name)) for name in names]
+    for trial in trials:
+        lines = _lines(data, trial, names, digits)
         if not any(lines):
             continue
         letters += len(json.dumps(lines))
@@ -316,17 +331,40 @@ def _line_name(metric: str) -> str:
     return {"val": "validation", "train": "train"}.get(metric.partition("_")[0], metric_name(metric))
 
 
-def _lines(data: StudyData, trial: TrialRecord, names: Sequence[str]) -> list[list[float | None]]:
-    if data.kind.classifies:
-        rows = data.epochs.get(trial.number, ())
-        lines = [[_short(getattr(row, name)) for row in rows] for name in names]
-    else:
-        steps = data.steps.get(trial.number, ())
-        lines = [[_short(row.metrics.get(name)) for row in steps] for name in names]
+def _lines(
+    data: StudyData, trial: TrialRecord, names: Sequence[str], digits: Sequence[int]
+) -> list[list[float | None]]:
+    lines = [
+        [_short(v, most) for v in _line(data, trial, name)] for name, most in zip(names, digits, strict=True)
+    ]
     return [line if any(v is not None for v in line) else [] for line in lines]
 
 
-def _short(value: float | None) -> float | None:
-    """Return a number with as many digits as can be seen, None for none and for what is not finite."""
+def _line(data: StudyData, trial: TrialRecord, name: str) -> list[float | None]:
+    """Return a trial's curve of a metric."""
+    if data.kind.classifies:
+        return [getattr(row, name) for row in data.epochs.get(trial.number, ())]
+    return [row.metrics.get(name) for row in data.steps.get(trial.number, ())]
+
+
+def _short(value: float | None, digits: int = _FEWEST_DIGITS) -> float | None:
+    """Return a number with so many significant digits, None for none and for what is not finite."""
     found = finite(value)
-    return None if found is None or not math.isfinite(found) else float(f"{found:.6g}")
+    return None if found is None or not math.isfinite(found) else float(f"{found:.{digits}g}")
+
+
+def _digits(values: Iterable[float | None]) -> int:
+    """Return how many significant digits of some numbers can be seen where they are drawn on one scale.
+
+    What is far off the others does not count: it is drawn at the end of the scale.
+    """
+    found = sorted(v for value in values if (v := finite(value)) is not None)
+    if not found:
+        return _FEWEST_DIGITS
+    tenth = len(found) // 10
+    spread = found[-1 - tenth] - found[tenth] or found[-1] - found[0]
+    size = max(abs(found[tenth]), abs(found[-1 - tenth]))
+    if not (spread and size and math.isfinite(spread)):
+        return _FEWEST_DIGITS
+    more = max(0, exponent_of(size) - exponent_of(spread))
+    return min(_FEWEST_DIGITS + more, _ALL_DIGITS)

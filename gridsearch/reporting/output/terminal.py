@@ -54,12 +54,12 @@ def print_ranking(
         parts.append(_line(words.test, "bold"))
     if ranking.listed:
         parts.append(_table(ranking, limit=limit))
-    if ranking.tied:
-        parts.append(_line("= tied with the best", "dim"))
-    parts += _pareto(ranking)
     hidden = len(ranking.listed) - limit
     if hidden > 0:
         parts.append(_line(f"… and {hidden:,} more", "dim"))
+    if ranking.tied:
+        parts.append(_line("= tied with the best", "dim"))
+    parts += _pareto(ranking)
     parts.extend(_losses(data))
     for finding in find(data, ranking):
         parts.append(_line(f"{finding.code} {finding.name}: {finding.sentence}", ""))

@@ -166,6 +166,24 @@ def test_figures_have_the_values_intervals_and_ties_of_the_ranking_by_each_metri
                 assert value is None and drawn["lost"].startswith("diverged")
 
 
+def test_numbers_that_differ_in_late_digits_are_drawn_apart(study):
+    builder = study({"lr": [0.1, 0.01, 0.001]}, epochs=4)
+    losses = [-1_000_000.001, -1_000_000.002, -1_000_000.004]
+    for number, loss in enumerate(losses):
+        builder.score(number, 0.5, val_loss=loss)
+        rows = builder.epochs[number]
+        builder.epochs[number] = tuple(
+            dataclasses.replace(row, val_loss=loss + 0.001 * (4 - row.epoch)) for row in rows
+        )
+    data = builder.data(metric="val_loss", direction="minimize")
+    found = figure_data(data, rank(data))
+    assert [p["values"][0][0] for p in found["points"]] == losses[::-1]
+    assert (found["metrics"][0]["low"], found["metrics"][0]["high"]) == (min(losses), max(losses))
+    curve = found["curves"]["trials"]["0"][0]
+    assert curve == pytest.approx([losses[0] + 0.001 * (4 - e) for e in (1, 2, 3, 4)], rel=1e-12)
+    assert len(set(curve)) == 4
+
+
 def test_a_study_of_very_many_points_keeps_its_still_figures(study):
     data = study({"batch": list(range(1, MOST_POINTS + 2))}, epochs=1).data()
     found = figure_data(data, rank(data))
