@@ -1,7 +1,7 @@
 "use strict";
 // Learning curves of the points that are chosen: the best five in colours, the others faint behind them.
 (() => {
-  const { svg, label, fitted, linear, ticks, tickTexts, PALETTE } = report;
+  const { svg, label, wide, fitted, linear, ticks, tickTexts, PALETTE } = report;
   const MOST_FAINT = 80, FEW = 5, MINIMUM = 300;
   let serial = 0; // of the panels, whose clip paths have names
 
@@ -41,16 +41,23 @@
     return before < 0 ? [] : panels[before].lines.map((name, k) => ({ name, values: trials[trial]?.[first + k] ?? [] }));
   };
 
-  const panel = (found, lines, frame, id) => {
+  // The axis of a panel's values: its ends, its ticks with their texts; null where no curve has any.
+  const valuesOf = (found, lines) => {
+    const used = (found.bright.length ? found.bright : found.faint).flatMap((l) => shownOf(l, lines.title).flatMap((c) => c.values.filter((v) => v !== null)));
+    if (!used.length) return null;
+    const [low, high] = extent(used), margin = 0.05 * (high - low);
+    const marks = ticks(low - margin, high + margin, 5), texts = tickTexts(marks, lines.share);
+    return { low, high, margin, marks, texts, room: Math.max(50, ...texts.map((t) => wide(t, 11) + 10)) };
+  };
+
+  const panel = (found, lines, values, frame, id) => {
     const drawn = [], marks = [], { unit } = (found.bright[0] ?? found.faint[0]).study;
     const of = (line) => shownOf(line, lines.title);
-    const used = (found.bright.length ? found.bright : found.faint).flatMap((l) => of(l).flatMap((c) => c.values.filter((v) => v !== null)));
-    if (!used.length) return { drawn, marks };
-    const [low, high] = extent(used), margin = 0.05 * (high - low);
+    if (!values) return { drawn, marks };
+    const { low, high, margin, marks: marksY, texts } = values, digits = report.digitsOf(low, high);
     const y = linear(low - margin, high + margin, frame.top + frame.height, frame.top);
     const longest = Math.max(2, ...[...found.bright, ...found.faint].flatMap((l) => of(l).map((c) => c.values.length)));
     const x = linear(1, longest, frame.left + 6, frame.right - 6);
-    const marksY = ticks(low - margin, high + margin, 5), texts = tickTexts(marksY, lines.share);
     marksY.forEach((m, i) => drawn.push(svg("line", { x1: frame.left, x2: frame.right, y1: y(m), y2: y(m), class: "grid" }), label(frame.left - 6, y(m) + 4, texts[i], { "text-anchor": "end", "font-size": 11 })));
     ticks(1, longest, Math.max(2, (frame.right - frame.left) / 70)).filter((e) => Number.isInteger(e) && e >= 1).forEach((e) => drawn.push(label(x(e), frame.top + frame.height + 16, e, { "text-anchor": "middle", "font-size": 11 })));
     drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 34, unit, { "text-anchor": "middle", class: "faint" }), label(frame.left, frame.top - 9, report.fittedTitle(lines.title, frame.right - frame.left), { class: "title" }));
@@ -76,7 +83,7 @@
           const box = own.ownerSVGElement?.getBoundingClientRect();
           const across = event && box ? ((event.clientX - box.left) / box.width) * own.ownerSVGElement.viewBox.baseVal.width : frame.right;
           const epoch = Math.min(Math.max(1, all[0].values.length), Math.max(1, Math.round(linear(frame.left + 6, frame.right - 6, 1, longest)(across))));
-          return [`#${line.trial} ${line.point.words}`, `seed ${seed}, ${unit} ${epoch}`, ...all.map(({ name, values }) => (values.length ? `${name} ${lines.title}: ${report.show(values[epoch - 1], lines.share)}` : null))];
+          return [`#${line.trial} ${line.point.words}`, `seed ${seed}, ${unit} ${epoch}`, ...all.map(({ name, values }) => (values.length ? `${name} ${lines.title}: ${report.show(values[epoch - 1], lines.share, digits)}` : null))];
         },
       });
     };
@@ -95,9 +102,10 @@
     const drawn = [], marks = [];
     panels.forEach((one, k) => {
       const column = k % across, row = Math.floor(k / across);
-      const frame = { left: column * step + 56, right: (column + 1) * step - 10, top: 28 + row * (height + 62), height };
+      const values = valuesOf(found, one);
+      const frame = { left: column * step + 6 + (values?.room ?? 50), right: (column + 1) * step - 10, top: 28 + row * (height + 62), height };
       serial += 1;
-      const made = panel(found, one, frame, serial);
+      const made = panel(found, one, values, frame, serial);
       drawn.push(...made.drawn);
       marks.push(...made.marks);
     });

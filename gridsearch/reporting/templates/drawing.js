@@ -44,20 +44,30 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
     return found;
   };
   const plain = (value, digits = 4) => {
-    const size = Math.abs(value);
-    if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(Math.max(0, digits - 2)).replace(/\.?0+e/, "e");
+    const size = Math.abs(value), whole = size ? Math.floor(Math.log10(size)) + 1 : 1;
+    if (size !== 0 && (size < 1e-4 || (size >= 1e7 && digits <= whole))) return value.toExponential(Math.max(0, digits - (digits > 4 ? 1 : 2))).replace(/\.?0+e/, "e");
     return String(Number(value.toPrecision(digits)));
   };
+  // So many significant digits tell values between two ends apart, four at least.
+  const digitsOf = (low, high) => {
+    const size = Math.max(Math.abs(low), Math.abs(high)), spread = high - low;
+    return spread > 0 && Number.isFinite(spread) ? Math.min(15, Math.max(4, Math.ceil(Math.log10(size / spread)) + 3)) : 4;
+  };
   // A single value of a curve; values of points come as text with the page, written as in its tables.
-  const show = (value, share) => (value === null || value === undefined ? "\u2013" : share ? `${(100 * value).toFixed(2)} %` : plain(value));
+  const show = (value, share, digits = 4) => (value === null || value === undefined ? "\u2013" : share ? `${(100 * value).toFixed(Math.max(2, digits - 3))} %` : plain(value, digits));
   const tickTexts = (values, share) => {
     const shown = values.map((v) => (share ? 100 * v : v));
     const gap = shown.length > 1 ? shown[1] - shown[0] : shown[0] || 1;
     const size = Math.max(...shown.map(Math.abs));
-    if (size < 1e-4 || size >= 1e7) return shown.map((v) => (v === 0 ? "0" : plain(v, 3)));
     const exact = (places) => shown.every((v) => Math.abs(v - Number(v.toFixed(places))) < 1e-3 * Math.abs(gap));
     let places = 0;
-    while (places < 8 && !exact(places)) places += 1;
+    while (places < 15 && !exact(places)) places += 1;
+    if (size < 1e-4 || size >= 1e15 || (size >= 1e7 && Math.abs(gap) >= 1e4)) {
+      const alike = (texts) => new Set(texts).size < new Set(shown).size;
+      let digits = 3, texts = [];
+      do texts = shown.map((v) => (v === 0 || Math.abs(v) < 1e-9 * Math.abs(gap) ? "0" : plain(v, digits))); while (alike(texts) && (digits += 1) < 17);
+      return texts;
+    }
     return shown.map((v) => v.toFixed(places) + (share ? " %" : ""));
   };
 
@@ -191,5 +201,5 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
 
   // "1 image", "1,200 images".
   const counted = (count, noun) => `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
-  Object.assign(report, { PALETTE, answering, button, colour, counted, fitted, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
+  Object.assign(report, { PALETTE, answering, button, colour, counted, digitsOf, fitted, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
 })();

@@ -24,8 +24,15 @@
   const colourBar = (metric, x, y, width) => {
     const steps = 48, cell = width / steps, place = shade(metric);
     const at = linear(metric.low, metric.high, x, x + width);
-    const marks = ticks(metric.low, metric.high, Math.max(2, width / 70));
-    const texts = tickTexts(marks, metric.share);
+    let marks, texts, places, crowded, count = Math.max(2, width / 70);
+    do {
+      marks = ticks(metric.low, metric.high, count);
+      texts = tickTexts(marks, metric.share);
+      const half = texts.map((t) => wide(t) / 2);
+      places = marks.map((m, i) => Math.min(Math.max(at(m), x + half[i]), x + width - half[i]));
+      crowded = places.some((p, i) => i > 0 && p - half[i] < places[i - 1] + half[i - 1] + 8);
+      count -= 0.5;
+    } while (crowded && count >= 1);
     const beyond = metric.clipped === "min" ? "\u2264 " : metric.clipped === "max" ? "\u2265 " : "";
     const end = { min: marks[0], max: marks[marks.length - 1] }[metric.clipped];
     return svg("g", { class: "axis" },
@@ -33,7 +40,7 @@
         const value = metric.low / 1 + ((i + 0.5) / steps) * (metric.high - metric.low);
         return svg("rect", { x: x + i * cell, y, width: cell + 0.5, height: 9, fill: place(value).fill });
       }),
-      ...marks.map((m, i) => label(Math.min(Math.max(at(m), x + wide(texts[i]) / 2), x + width - wide(texts[i]) / 2), y + 24, (m === end ? beyond : "") + texts[i], { "text-anchor": "middle" })),
+      ...marks.map((m, i) => label(places[i], y + 24, (m === end ? beyond : "") + texts[i], { "text-anchor": "middle" })),
     );
   };
 

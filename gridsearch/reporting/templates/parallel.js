@@ -103,7 +103,7 @@
     brush(drawn, x, 34, ([a, b]) => set(a === b ? [low, high] : [value(Math.min(b, TOP + HEIGHT)), value(Math.max(a, TOP))]));
     const now = (state.range ?? [-Infinity, Infinity]).map((v) => Math.min(high, Math.max(low, v)));
     now.forEach((end, i) => {
-      const y = at(end), words = report.show(end, metric.share);
+      const y = at(end), words = report.show(end, metric.share, report.digitsOf(low, high));
       const handle = svg("path", {
         d: `M ${x - 8} ${y} l -8 ${i ? -8 : 8} h 32 l -8 ${i ? 8 : -8} z`, class: "handle", role: "slider", tabindex: 0, "data-end": i,
         "aria-label": `${i ? "highest" : "lowest"} ${metric.title}`, "aria-valuemin": low, "aria-valuemax": high, "aria-valuenow": end, "aria-valuetext": words, "aria-orientation": "vertical",

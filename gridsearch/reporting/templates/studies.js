@@ -96,8 +96,9 @@
       return levels ? [`${axis.name}: ${axis.levels.filter((l) => levels.has(l)).join(", ") || "nothing"}`] : [];
     });
     if (state.range) {
-      const metric = study.metrics[metricOf(study)];
-      parts.push(`${metric.title}: ${report.show(state.range[0], metric.share)} to ${report.show(state.range[1], metric.share)}`);
+      const metric = study.metrics[metricOf(study)], digits = report.digitsOf(metric.low, metric.high);
+      const [low, high] = state.range.map((end) => (Number.isFinite(end) ? report.show(end, metric.share, digits) : null));
+      parts.push(`${metric.title}: ${low === null ? `up to ${high}` : high === null ? `from ${low}` : `${low} to ${high}`}`);
     }
     return parts.length ? `${count} of ${report.counted(study.points.length, "point")} (${parts.join("; ")})` : study.points.length === 1 ? "the only point" : `all ${report.counted(study.points.length, "point")}`;
   };

@@ -292,26 +292,34 @@ def test_without_scripts_the_still_figures_stand_there_in_the_readers_scheme(bro
         assert (corner > 200) == bright
 
 
-def test_a_study_of_a_function_has_figures_that_answer(browser, tmp_path):
+def of_a_function(grid, loss, steps):
+    """Return a study of a function: a trial a point, with its loss and the losses of its steps."""
     from gridsearch.records import FunctionSettings, StepRow, StudyData, TrialRecord, trial_key
 
-    trials, steps = [], {}
-    for number, x in enumerate([-1.0, 0.5, 2.0]):
-        settings = FunctionSettings(objective="f", objective_source="ab" * 32, params={"x": x})
+    trials, rows = [], {}
+    for number, params in enumerate(grid):
+        settings = FunctionSettings(objective="f", objective_source="ab" * 32, params=params)
         trials.append(
             TrialRecord(
-                number=number, key=trial_key(settings, 0), seed=0, state=TrialState.COMPLETE, params={"x": x},
-                settings=settings, value=x * x, metrics={"loss": x * x, "other": x}, epochs=3, seconds=0.5 + number,
-                attempts=1, error=None,
+                number=number, key=trial_key(settings, 0), seed=0, state=TrialState.COMPLETE, params=params,
+                settings=settings, value=loss(params), metrics={"loss": loss(params), "other": params["x"]}, epochs=3,
+                seconds=0.5 + number, attempts=1, error=None,
             )
         )  # fmt: skip
-        steps[number] = tuple(
-            StepRow(step=s, metrics={"loss": x * x + 3 - s}, seconds=0.1) for s in (1, 2, 3)
+        rows[number] = tuple(
+            StepRow(step=s, metrics={"loss": value}, seconds=0.1)
+            for s, value in enumerate(steps(loss(params)), 1)
         )
-    data = StudyData(
-        name="f", dataset="f", metric="loss", direction="minimize", axes=("x",), trials=tuple(trials),
-        class_names=(), commands=(), environment={}, epochs={}, steps=steps,
+    return StudyData(
+        name="f", dataset="f", metric="loss", direction="minimize", axes=tuple(grid[0]), trials=tuple(trials),
+        class_names=(), commands=(), environment={}, epochs={}, steps=rows,
     )  # fmt: skip
+
+
+def test_a_study_of_a_function_has_figures_that_answer(browser, tmp_path):
+    data = of_a_function(
+        [{"x": x} for x in (-1.0, 0.5, 2.0)], lambda p: p["x"] ** 2, lambda end: [end + 2, end + 1, end]
+    )
     files = write_report(data, folder=tmp_path, predictions=lambda _: None)
     with opened(browser, files.page) as page:
         mark = page.locator('figure[data-figure="heatmap"] .mark-of').first
@@ -323,3 +331,34 @@ def test_a_study_of_a_function_has_figures_that_answer(browser, tmp_path):
         )
         assert page.locator(".pair-host table").count() == 2
         assert page.locator(".answered").count() == 0, "no images to be compared"
+
+
+FAULTS = """() => [...document.querySelectorAll("figure svg")].flatMap((root) => {
+  const whole = root.getBoundingClientRect(), box = (t) => t.getBoundingClientRect();
+  const texts = [...root.querySelectorAll("text")].filter((t) => !t.getAttribute("transform"));
+  const over = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+  const cut = texts.filter((t) => box(t).left < whole.left - 1 || box(t).right > whole.right + 1);
+  const hit = texts.filter((t, i) => texts.slice(i + 1).some((o) => over(box(t), box(o))));
+  return [...cut, ...hit].map((t) => `${root.getAttribute("aria-label")}: ${t.textContent}`);
+})"""
+TICKS = """(name) => [...document.querySelectorAll(`figure[data-figure="${name}"] text`)].map((t) => t.textContent)
+  .filter((t) => /^-?[0-9.]+(e[+-]?[0-9]+)?$/.test(t))"""
+
+
+@pytest.mark.parametrize(
+    ("base", "step"), [(-1e6, 1e-3), (0.5, 1e-9), (12345678.0, 0.25), (3e12, 1.0)]
+)
+def test_numbers_of_any_size_are_apart_whole_and_told_apart(browser, tmp_path, base, step):
+    grid = [{"x": x, "y": y} for x in (1, 2, 3, 4) for y in (1, 2)]
+    data = of_a_function(
+        grid, lambda p: base + step * p["x"] * p["y"], lambda end: [end + 2 * step, end + step, end]
+    )
+    files = write_report(data, folder=tmp_path, predictions=lambda _: None)
+    for width in (420, 1100):
+        with opened(browser, files.page, viewport={"width": width, "height": 900}) as page:
+            assert page.evaluate(FAULTS) == []
+            ticks = [t for t in page.evaluate(TICKS, "curves") if t not in ("1", "2", "3")]
+            assert ticks and len(set(ticks)) == len(ticks)
+            marks = page.locator('figure[data-figure="curves"] .mark-of').all()
+            ends = {mark.get_attribute("aria-label").rpartition("loss: ")[2] for mark in marks}
+            assert len(ends) == len({trial.value for trial in data.trials})
