@@ -51,7 +51,8 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     named = front[-MOST_NAMED:]
     scale = Scale.of(points, ranking)
     metric = legible(metric_name(ranking.metric), "the metric")
-    notes = ["Numbered: no cheaper point is as good."]
+    of = f" the best {len(named)} of {len(front):,} of which" if len(named) < len(front) else ""
+    notes = [f"Numbered:{of} no cheaper point is as good."]
     if ranking.kind.packs:
         notes.append("Time: a trial's share of its pack's time.")
     note = " ".join(notes + scale.clipped_words("are drawn at the edge"))

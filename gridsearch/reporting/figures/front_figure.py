@@ -20,6 +20,7 @@ from gridsearch.reporting.figures.mpl_style import (
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.pareto import COSTS
 from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.text import show_seconds, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,8 @@ def pareto_figure(found: ParetoFront, varying: Sequence[str]) -> Figure:
     first, *others = found.quantities
     named = found.front[:MOST_NAMED]
     title = f"{first.words[0].upper()}{first.words[1:]} against {', '.join(q.words for q in others)}"
-    note = "Numbered: no other point is as good in all and better in one. Lines are intervals."
+    of = f" the first {len(named)} of {len(found.front):,} of which" if len(named) < len(found.front) else ""
+    note = f"Numbered:{of} no other point is as good in all and better in one. Lines are intervals."
     across = min(2, len(others))
     rows = -(-len(others) // across)
     figure = new_figure(_WIDTH, 3.1 * rows + 0.21 * len(named), title, note)
@@ -128,7 +130,7 @@ def value_words(quantity: Quantity, value: float) -> str:
         return Digits(quantity.name).show(value)
     if quantity.name == "parameters":
         return f"{value:,.0f}"
-    return f"{value:.3g} {'ms' if quantity.name == 'latency' else 's'}"
+    return f"{written(value)} ms" if quantity.name == "latency" else show_seconds(value)
 
 
 def _legend(figure: Figure, found: ParetoFront, named: Sequence[Candidate], varying: Sequence[str]) -> None:

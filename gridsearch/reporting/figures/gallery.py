@@ -170,7 +170,7 @@ def _add_winner(
         )
     pairs = most_confused(matrix, names)
     note = _winner_note(best, trial, ranking, images=len(found.winner.labels))
-    commonest = f"Most common error: {pairs[0].words}." if pairs else " No mistakes."
+    commonest = f" Most common error: {pairs[0].words}." if pairs else " No mistakes."
     alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
     found.add(
         "confusion",
@@ -187,6 +187,12 @@ def _add_winner(
         macro_f1=macro_f1(matrix),
         pairs=describe_pairs(pairs),
     )
+
+
+def _first(names: Sequence[str], most: int = 20) -> list[str]:
+    """Return the first names, and how many more there are."""
+    more = len(names) - most
+    return [*names[:most], *([f"{more:,} more"] if more > 0 else [])]
 
 
 def _add_reliability(found: Pictures, winner: Predictions) -> None:
@@ -255,7 +261,7 @@ def _add_images(
                 shown, class_names=dataset.class_names, title=f"A sample of {printable(data.dataset, 60)}"
             ),
             title="The images",
-            alt=f"A few images of each of {len(chosen)} classes: {listed(names[:20])}.",
+            alt=f"A few images of each of {len(chosen)} classes: {listed(_first(names))}.",
         )
     if found.winner is not None:
         _add_mistakes(found, found.winner, pictures, dataset.class_names)

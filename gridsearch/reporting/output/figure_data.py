@@ -20,7 +20,14 @@ from gridsearch.reporting.ranking.points import Levels, finite
 from gridsearch.reporting.ranking.ranking import winners_classes
 from gridsearch.reporting.stats.predictions import class_labels, confusion_matrix
 from gridsearch.reporting.words.labels import distinct_labels, level_labels
-from gridsearch.reporting.words.text import exponent_of, is_share, metric_name, printable, show_params, show_replicate
+from gridsearch.reporting.words.text import (
+    exponent_of,
+    is_share,
+    metric_name,
+    printable,
+    show_params,
+    show_replicate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -24,11 +24,13 @@ class FoldTable:
         folds: the numbers of the folds that are shown.
         rows: a point's rank and params, and its mean in each of these folds.
         hidden: points with folds that are not shown.
+        beyond: folds without a column.
     """
 
     folds: tuple[int, ...]
     rows: tuple[tuple[str, str, tuple[str, ...]], ...]
     hidden: int
+    beyond: int = 0
 
 
 def fold_table(ranking: Ranking) -> FoldTable | None:
@@ -37,7 +39,8 @@ def fold_table(ranking: Ranking) -> FoldTable | None:
     if not points:
         return None
     shown = points[:MOST_POINTS]
-    count = min(max(p.folds or 0 for p in shown), MOST_FOLDS)
+    every = max(p.folds or 0 for p in shown)
+    count = min(every, MOST_FOLDS)
     digits = ranking.digits_of()
     rows = []
     for point in shown:
@@ -45,4 +48,4 @@ def fold_table(ranking: Ranking) -> FoldTable | None:
         means += [""] * (count - len(means))
         name = show_params(point.params, ranking.varying or None, limit=120)
         rows.append((str(point.rank), name, tuple(means)))
-    return FoldTable(tuple(range(1, count + 1)), tuple(rows), len(points) - len(shown))
+    return FoldTable(tuple(range(1, count + 1)), tuple(rows), len(points) - len(shown), every - count)

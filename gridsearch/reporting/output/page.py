@@ -26,6 +26,7 @@ from gridsearch.reporting.output.page_tables import (
     MOST_POINTS,
     class_rows,
     filter_example,
+    hidden_classes,
     long_table,
     losses,
     point_columns,
@@ -175,6 +176,7 @@ def render_page(
         notes=notes,
         classes=classes,
         class_rows=class_rows(classes),
+        class_hidden=hidden_classes(classes),
         class_columns=CLASS_COLUMNS,
         settings=columns.settings,
         folds=fold_table(ranking),
@@ -198,6 +200,7 @@ def _pareto(ranking: Ranking) -> dict[str, Any] | None:
         "words": front_words(found),
         "headings": pareto_table.headings(found),
         "rows": pareto_table.rows(found, ranking.varying),
+        "hidden": pareto_table.hidden(found),
     }
 
 

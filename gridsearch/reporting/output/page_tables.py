@@ -249,6 +249,11 @@ def class_rows(classes: Classes | None) -> list[Row]:
     ]
 
 
+def hidden_classes(classes: Classes | None) -> int:
+    """Return how many classes stand beyond the last of `class_rows`."""
+    return 0 if classes is None else max(0, len(classes.results) - MOST_CLASSES)
+
+
 def _percent(share: float | None) -> str:
     return show_metric(share, "recall", digits=1)
 

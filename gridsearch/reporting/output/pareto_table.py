@@ -9,7 +9,7 @@ from gridsearch.reporting.output.frames import frame_of
 from gridsearch.reporting.output.plain_tables import PlainTable
 from gridsearch.reporting.ranking.pareto import COSTS
 from gridsearch.reporting.words.digits import Digits
-from gridsearch.reporting.words.text import show_params
+from gridsearch.reporting.words.text import show_params, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,11 @@ MOST: Final = 20
 def headings(found: ParetoFront) -> list[str]:
     """Return the columns' names."""
     return ["point", *(q.words for q in found.quantities), ""]
+
+
+def hidden(found: ParetoFront) -> int:
+    """Return how many of the points that `rows` is about stand beyond its last row."""
+    return max(0, sum(c.front or c.open for c in found.candidates) - MOST)
 
 
 def rows(found: ParetoFront, varying: Sequence[str]) -> list[list[str]]:
@@ -47,7 +52,7 @@ def _with_ends(quantity: Quantity, candidate: Candidate, place: int, digits: Dig
     value, ends = candidate.values[place], candidate.ends[place]
     if quantity.name in COSTS:
         words = value_words(quantity, value)
-        return words if ends is None else f"{words} [{ends[0]:.3g}, {ends[1]:.3g}]"
+        return words if ends is None else f"{words} [{written(ends[0])}, {written(ends[1])}]"
     if ends is None:
         return digits.show(value)
     digits = digits.finer(ends[1] - ends[0])

@@ -132,7 +132,9 @@ def _pareto(ranking: Ranking) -> list[Text | Table]:
         table.add_column(Text(heading), justify="right", no_wrap=True)
     for row in pareto_table.rows(ranking.pareto, ranking.varying):
         table.add_row(*map(Text, row))
-    return [_line(front_words(ranking.pareto), "bold"), table]
+    more = pareto_table.hidden(ranking.pareto)
+    rest = [_line(f"… and {more:,} more", "dim")] if more else []
+    return [_line(front_words(ranking.pareto), "bold"), table, *rest]
 
 
 def _rank(point: RankedPoint, ranking: Ranking) -> str:

@@ -149,7 +149,8 @@ def front_words(found: ParetoFront) -> str:
     if opened:
         words += f" Of {plural(opened, 'other')} the intervals leave open whether one does."
     if found.left_out:
-        words += f" {plural(found.left_out, 'point')} without all of these are left out."
+        are = "is" if found.left_out == 1 else "are"
+        words += f" {plural(found.left_out, 'point')} without all of these {are} left out."
     if how := found.measured:
         words += (
             f" Latency: milliseconds for a batch of {how['batch']} image, median of {how['repeats']} calls or more and "

@@ -345,9 +345,7 @@ TICKS = """(name) => [...document.querySelectorAll(`figure[data-figure="${name}"
   .filter((t) => /^-?[0-9.]+(e[+-]?[0-9]+)?$/.test(t))"""
 
 
-@pytest.mark.parametrize(
-    ("base", "step"), [(-1e6, 1e-3), (0.5, 1e-9), (12345678.0, 0.25), (3e12, 1.0)]
-)
+@pytest.mark.parametrize(("base", "step"), [(-1e6, 1e-3), (0.5, 1e-9), (12345678.0, 0.25), (3e12, 1.0)])
 def test_numbers_of_any_size_are_apart_whole_and_told_apart(browser, tmp_path, base, step):
     grid = [{"x": x, "y": y} for x in (1, 2, 3, 4) for y in (1, 2)]
     data = of_a_function(

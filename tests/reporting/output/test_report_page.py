@@ -8,16 +8,19 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import TrialState
 from gridsearch.reporting import rank, report_json, write_report
+from gridsearch.reporting.figures.pictures import Classes
 from gridsearch.reporting.output import page as page_module
 from gridsearch.reporting.output import page_tables
 from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.output.page_tables import MOST_POINTS, MOST_STATIC, MOST_TRIALS
 from gridsearch.reporting.output.report_parts import parts_beside, parts_list
+from gridsearch.reporting.stats.predictions import per_class
 
 pytestmark = pytest.mark.thorough
 
@@ -383,3 +386,13 @@ def test_the_filter_of_the_ranking_shows_an_example_of_this_study(study, metric,
     data = study({"lr": [0.1, 0.01, 0.001]}).data()
     data = dataclasses.replace(data, metric=metric, direction=direction)
     assert example in render_page(data, rank(data))
+
+
+def test_classes_beyond_the_table_are_counted(study):
+    matrix = np.eye(page_tables.MOST_CLASSES + 4, dtype=int)
+    names = [f"class {i}" for i in range(len(matrix))]
+    classes = Classes(results=per_class(matrix, names), balanced_accuracy=1.0, macro_f1=1.0, pairs=())
+    data = study({"lr": [0.1]}, class_names=names).data()
+    page = page_of(data, classes=classes)
+    assert "class 299" in page.text and "class 300" not in page.text
+    assert "… and 4 more in per_class.csv." in page.text

@@ -299,7 +299,9 @@ def test_nobody_is_asked_to_complete_seeds_that_diverged(study):
         return " ".join(words_of(data).cautions)
 
     assert "Complete them before you rely on its lead." in said_of(TrialState.FAILED)
-    assert said_of(TrialState.DIVERGED).count("with all of them it may be worse. Do not rely on its lead.") == 1
+    assert (
+        said_of(TrialState.DIVERGED).count("with all of them it may be worse. Do not rely on its lead.") == 1
+    )
     assert "Complete them" not in said_of(TrialState.DIVERGED)
 
 

@@ -15,6 +15,7 @@ from gridsearch.reporting.output.document import report_json
 from gridsearch.reporting.output.fold_table import fold_table
 from gridsearch.reporting.output.frames import epochs_frame, trials_frame
 from gridsearch.reporting.output.headline import headline
+from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.output.plain_tables import trials_csv
 from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.out_of_fold import predictions_of
@@ -128,10 +129,17 @@ def test_tables_and_json_have_the_fold_only_where_there_is_one(study):
     assert [f["fold"] for f in folds] == [1, 2, 3, 4, 5] and all(len(f["trials"]) == 2 for f in folds)
     assert np.mean([f["mean"] for f in folds]) == pytest.approx(report["points"][0]["mean"])
     table = fold_table(rank(data))
-    assert table.folds == (1, 2, 3, 4, 5) and len(table.rows) == 2
+    assert table.folds == (1, 2, 3, 4, 5) and len(table.rows) == 2 and not table.beyond
     plain = study({"lr": [0.1, 0.01]}).data()
     assert fold_table(rank(plain)) is None
     assert "fold" not in trials_frame(plain) and "fold" not in report_json(plain)["trials"][0]
+
+
+def test_folds_without_a_column_are_counted(study, monkeypatch):
+    monkeypatch.setattr("gridsearch.reporting.output.fold_table.MOST_FOLDS", 3)
+    data = folded(study, {"lr": [0.1, 0.01]}).data()
+    assert fold_table(rank(data)).beyond == 2
+    assert "… and 2 more folds in ranking.json." in render_page(data, rank(data))
 
 
 def test_a_report_can_be_about_one_fold(study):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
+from rich.console import Console
 
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.reporting.figures.front_figure import pareto_figure
+from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.output.pareto_table import pareto_frame
 from gridsearch.reporting.output.pareto_table import rows as rows_of
+from gridsearch.reporting.output.terminal import print_ranking
 from gridsearch.reporting.ranking.fronts import pareto_front
 from gridsearch.reporting.ranking.pareto import front_words, quantities_of
 from gridsearch.reporting.ranking.points import point_key
@@ -145,3 +151,32 @@ def test_figure_frame_and_json_show_the_front(study):
     content = found.to_json()
     assert [q["direction"] for q in content["quantities"]] == ["maximize", "minimize", "minimize"]
     assert content["points"][0]["intervals"]["latency"] == list(found.candidates[0].ends[2])
+
+
+def test_points_of_the_front_beyond_the_tables_are_counted(study):
+    rows = [(0.5 + i / 100, 1000 + i, 1.0) for i in range(25)]
+    built = study({"batch": [10 * (i + 1) for i in range(25)]}, epochs=1)
+    for number, (accuracy, parameters, _) in enumerate(rows):
+        built.score(number, accuracy, parameters=parameters)
+    data, found = built.data(), made(study, rows, words="accuracy,parameters")
+    ranking = replace(rank(data), pareto=found)
+    assert len(found.front) == 25
+    page = " ".join(render_page(data, ranking).split())
+    assert "… and 5 more in ranking.json." in page.partition("Best trade-offs")[2]
+    out = io.StringIO()
+    print_ranking(data, console=Console(file=out, width=100), limit=10, ranking=ranking)
+    before, front, behind = out.getvalue().partition("By validation accuracy")
+    assert "… and 15 more" in before and front and behind.count("… and 5 more") == 1 == behind.count("… and")
+    note = " ".join(text.get_text() for text in pareto_figure(found, ["batch"]).findobj(Text))
+    assert "Numbered: the first 8 of 25 of which no other point is as good" in " ".join(note.split())
+
+
+def test_long_times_are_not_written_as_powers_of_ten(study):
+    built = study({"batch": [10, 20]})
+    for number, seconds in enumerate([4321.0, 12345.0]):
+        built.score(number, 0.8 + number / 10).change(number, seconds=seconds)
+    data = built.data()
+    front = pareto_front(
+        data, rank(data), quantities_of(["accuracy,seconds"]), predictions=lambda _: None, latencies={}, measured={}
+    )  # fmt: skip
+    assert [row[2] for row in rows_of(front, ["batch"])] == ["3 h 25 min", "1 h 12 min"]
