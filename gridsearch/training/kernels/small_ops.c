@@ -191,10 +191,13 @@ static void apply_mask(const struct op_args *a, const REAL *restrict from, REAL 
     scale = (REAL)keeps;
     if (moves) shift = (REAL)(least * keeps * rate), level = (REAL)(least * keeps * (rate - 1));
   }
+  /* a mask's byte as a factor: a choice would be a jump, which a random mask makes the processor mispredict */
   if (adds)
-    for (ptrdiff_t i = 0; i < count; i++) to[i] += from[i] * (mask[i] ? scale : 0);
+    for (ptrdiff_t i = 0; i < count; i++) to[i] += from[i] * (scale * (REAL)mask[i]);
   else
-    for (ptrdiff_t i = 0; i < count; i++) to[i] = from[i] * (mask[i] ? scale : 0) + (mask[i] ? shift : level);
+    for (ptrdiff_t i = 0; i < count; i++) to[i] = from[i] * (scale * (REAL)mask[i]);
+  const REAL beside[] = {level, shift};
+  for (ptrdiff_t i = 0; moves && s->alpha && i < count; i++) to[i] += beside[mask[i]];
 }
 
 void dropout_forward(const struct op_args *a) {
