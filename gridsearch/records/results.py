@@ -139,6 +139,7 @@ class StudyData:
         facts: what is known of the images of its trials, by fingerprint.
         advice: what commands about it need, None where that is its name alone.
         spec: as it was last asked for, see `StudySpec.to_json`; empty where that is not known.
+        id: the ledger's, which no other study of that store ever bears; 0 where that is not known.
     """
 
     name: str
@@ -158,6 +159,7 @@ class StudyData:
     advice: Advice | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
     own_metric: str = ""
+    id: int = 0
 
     def __repr__(self) -> str:
         """Return one line: what it holds would fill many screens."""

@@ -188,6 +188,7 @@ def study_data(
         facts=data_facts.read(connection, study),
         advice=_advice(study, trials),
         spec=json.loads(study.spec),
+        id=study.id,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.files import WEIGHTS
@@ -15,6 +15,7 @@ from gridsearch.store import (
     deletion,
     ledger_tables,
     optuna_studies,
+    presence,
     reconcile,
     row_lookup,
     stops,
@@ -146,19 +147,22 @@ class StudyStore(StoreReader):
             )
 
     @retried
-    def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
+    def record_test(self, study_id: int, result: Mapping[str, Any], *, nth: int) -> bool:
         """Record what the test images showed; return False if somebody else recorded that reading meanwhile.
 
         Args:
-            study: its name.
+            study_id: the ledger's id of the study; its name may be another one's by now.
             result: JSON-able; what `StudyData.test` gives from now on.
             nth: which reading of them it is, from 1; the first alone is a clean test.
 
         Raises:
-            StudyNotFound: there is no such study.
+            StudyDeleted: there is no such study.
         """
         with self._database.write() as connection:
-            row = row_lookup.find_study(connection, study)
+            reconcile.relink(connection)
+            presence.require_study(connection, study_id)
+            s = ledger_tables.studies
+            row = connection.execute(select(s).where(s.c.id == study_id)).one()
             there = study_queries.tests(connection, row)
             if len(there) != nth - 1:
                 return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
-from gridsearch.errors import StoreError, UsageError
+from gridsearch.errors import StoreError, StudyDeleted, UsageError
 from gridsearch.records import ImageSettings, trial_key
 from gridsearch.service.prepare.stored import check_models, find_again, of_named_code, present
 from gridsearch.service.queries.studies import existing
@@ -132,18 +132,27 @@ def best(
         with ExitStack() as stack:
             with store.home.writing(work):
                 hold = stack.enter_context(exclusive(work, say=watcher.say))
-            data = store.study_data(study)
-            if data.test is not None:
+            now = store.study_data(study)
+            _require_same(data, now.id)
+            if now.test is not None:
                 if not again:  # another `best` was first while we waited for it
-                    return _recorded(store, data, winner, watcher)
-                store.home.publish_best(study, data.test["export"])
+                    return _recorded(store, now, winner, watcher)
+                store.home.publish_best(study, now.test["export"])
             try:
-                return _test(store, data, winner, catalog, options, device=device, hold=hold, watcher=watcher)
+                return _test(store, now, winner, catalog, options, device=device, hold=hold, watcher=watcher)
             except (StoreError, OSError):
-                store.study_id(
-                    study
-                )  # of one that was deleted meanwhile, with all its files, this is what is wrong
+                # of one that was deleted meanwhile, with all its files, this is what is wrong
+                _require_same(data, store.study_id(study))
                 raise
+
+
+def _require_same(data: StudyData, now: int) -> None:
+    """Refuse a study that was deleted and made anew: neither winner nor test is of that one."""
+    if now != data.id:
+        raise StudyDeleted(
+            f"study {data.name!r} was deleted meanwhile, and another one was made of that name",
+            hint="nothing was recorded; the same command tests the winner of the new one",
+        )
 
 
 def _refuse_functions(data: StudyData) -> None:

@@ -67,6 +67,7 @@ def publish(
         The test as the store has it.
 
     Raises:
+        StudyDeleted: the study is gone.
         StoreError: another `best` has recorded a test meanwhile.
     """
     import safetensors.numpy
@@ -87,7 +88,7 @@ def publish(
     )
     with home.writing(ready):
         _complete(export, model, card, ready)
-    if not patiently(lambda: _record(store, study, test, nth), patience=patience, say=watcher.say):
+    if not patiently(lambda: _record(store, finding.data, test, nth), patience=patience, say=watcher.say):
         shutil.rmtree(ready, ignore_errors=True)
         raise StoreError(
             f"another `best` has recorded the test of study {study!r} meanwhile",
@@ -104,11 +105,11 @@ def publish(
     return test
 
 
-def _record(store: Store, study: str, test: Mapping[str, Any], nth: int) -> bool:
+def _record(store: Store, data: StudyData, test: Mapping[str, Any], nth: int) -> bool:
     """Record a test, perhaps for the second time; return False if somebody else recorded that reading meanwhile."""
-    if store.record_test(study, test, nth=nth):
+    if store.record_test(data.id, test, nth=nth):
         return True
-    there = store.study_data(study).test  # ours, where the store was lost right after its commit
+    there = store.study_data(data.name).test  # ours, where the store was lost right after its commit
     return there is not None and there["export"] == test["export"]
 
 

@@ -169,10 +169,11 @@ def test_of_two_that_record_the_same_reading_the_second_is_refused(exported):
     from gridsearch.store import open_store
 
     with open_store(f"sqlite:///{exported.home}/gridsearch.db", home=exported.home, create=False) as store:
-        assert not store.record_test("digits", {"accuracy": 0.0}, nth=1)
+        study = store.study_id("digits")
+        assert not store.record_test(study, {"accuracy": 0.0}, nth=1)
         assert store.study_data("digits").test == exported.test
-        assert store.record_test("digits", {"accuracy": 0.5}, nth=2)
-        assert not store.record_test("digits", {"accuracy": 0.0}, nth=2)
+        assert store.record_test(study, {"accuracy": 0.5}, nth=2)
+        assert not store.record_test(study, {"accuracy": 0.0}, nth=2)
         assert store.study_data("digits").test == {"accuracy": 0.5}
 
 

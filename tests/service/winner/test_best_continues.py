@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from gridsearch.errors import StoreError, StoreUnreachable, StudyNotFound, TrainingFailed
+from gridsearch.errors import StoreError, StoreUnreachable, StudyDeleted, StudyNotFound, TrainingFailed
 from gridsearch.executors.inline import InlineExecutor
 from gridsearch.records import EpochEnded, Pack, PackEnded, WorkerDied
 from gridsearch.service.prepare.options import Places, RunOptions
@@ -273,3 +273,20 @@ def test_a_study_that_another_program_deletes_during_its_refit_is_what_is_told(r
 
     with pytest.raises(StudyNotFound, match="no study named 'digits'"):
         refit(Watcher(2, delete))
+
+
+def test_the_test_of_a_winner_is_not_recorded_with_a_study_that_was_made_anew_of_its_name(refit, home):
+    def make_anew():
+        import gridsearch as gs
+
+        with existing(Places.find(home)) as store:
+            assert store.delete_optuna_study(1)  # as the dashboard does: files stay
+        how = {"home": home, "executor": "inline", "quiet": True, "report": False, "study": "digits"}
+        gs.run(grid={"lr": [0.1]}, dataset="digits", model="mlp", subset=300, epochs=1, **how)
+
+    with pytest.raises(StudyDeleted, match="'digits' was deleted meanwhile, and another one was made"):
+        refit(Watcher(2, make_anew))
+    with existing(Places.find(home)) as store:
+        assert store.study_data("digits").test is None
+    assert not (home / "digits" / "best").exists()
+    assert refit().test["params"] == {"lr": 0.1}
