@@ -180,6 +180,9 @@ CASES = {
         text_of("path,label,split", [*((*row, "train") for row in ROWS[:6]), ("im/6.png", "owl", "test")])
     ),
     "line 2: split is 'A', expected train, val or test (and 7 more rows)": text_of("path,label,split", [(*r, "A") for r in ROWS]),
+    "line 3: split is 'not in train', expected train, val or test": (
+        text_of("path,label,split", [(*r, "not in train" if i == 1 else "train") for i, r in enumerate(ROWS)])
+    ),
     "1 image in several splits: im/0.png is in train (line 2) and test (line 10)": (
         text_of("path,label,set", [*((*row, "train") for row in ROWS), (*ROWS[0], "test")])
     ),

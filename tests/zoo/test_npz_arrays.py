@@ -76,6 +76,14 @@ def test_fractions_are_fractions_and_one_hot_labels_are_the_place_of_their_one(t
             "12 of 12 rows hold another number of ones than one: several labels",
         ),
         ({"x": X, "y": np.full((12, 2), 0.5)}, "train_labels have the shape (12, 2) and hold other numbers"),
+        (
+            {"x": X, "y": np.eye(3)[Y], "x_test": X[:4], "y_test": np.eye(2)[Y[:4] % 2]},
+            "train_labels have 3 columns and test_labels have 2 columns, so a column may be another class in each",
+        ),
+        (
+            {"x": X, "y": Y, "x_val": X[:4], "y_val": np.eye(3)[Y[:4]]},
+            "train_labels are no one-hot rows and val_labels have 3 columns",
+        ),
         ({"x": X, "y": Y[:5]}, "train_labels are 5, expected 12"),
         (
             {"x": X, "y": np.array(["nan", "a", "", "b"] * 3)},
@@ -91,6 +99,16 @@ def test_arrays_that_do_not_fit_are_refused_in_one_line(tmp_path, arrays, proble
     with pytest.raises(DataError, match=re.escape(problem)) as refusal:
         load(tmp_path, **arrays)
     assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"), [([-1, 0, 1], "'-1' (4)"), (["None", "a", "b"], "'None' (4)"), ([-1, -2, 3], "")]
+)
+def test_a_label_that_often_stands_for_none_is_doubted(tmp_path, labels, named):
+    doubts = [
+        each for each in datasets.cautions(load(tmp_path, x=X, y=np.array(labels)[Y])) if "no label" in each
+    ]
+    assert [each.partition(" often")[0] for each in doubts] == ([f"label {named}"] if named else [])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ UNEVEN = 1.5
 
 _NAMED = 3
 
+_MISSING = frozenset({"None", "NA", "-", "--", "?", "\\N"})
+_MISSING_WORDS = frozenset({"null", "n/a", "nil", "unlabeled", "unlabelled"})
+"""Labels that stand for none, exactly so and in any case; "none" and "unknown" name a class as often as not."""
+
 _Where = tuple[bool, int]
 """Whether an image is of the test set, and its place there."""
 
@@ -44,7 +48,7 @@ def cautions(
         name: gives an image's name where images have one.
         val: which of the training set are the dataset's own validation images.
     """
-    found = [*_alike_names(parts, class_names), _constant(parts)]
+    found = [*_alike_names(parts, class_names), *_missing_names(parts, class_names), _constant(parts)]
     found += _same(parts, class_names, name, set(val))
     found += [_few(parts, class_names), majority(parts[0][1], class_names)]
     return tuple(words for words in found if words)
@@ -78,6 +82,17 @@ def _alike_names(parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Se
             how = "differ in upper and lower case alone" if only_case else "look alike"
             found.append(f"labels {shown} {how}, and are several classes")
     return found
+
+
+def _missing_names(parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Sequence[str]) -> list[str]:
+    """Say which class names other programs write where a label is missing: a -1 beside numbers from 0 on among them."""
+    counts = np.bincount(np.concatenate([labels for _, labels in parts]), minlength=len(class_names))
+    numbered = all(name.isdecimal() for name in class_names if name != "-1")
+    return [
+        f"label {name!r} ({counts[label]}) often stands for no label, and is a class here: if so, take its images out"
+        for label, name in enumerate(class_names)
+        if name in _MISSING or name.casefold() in _MISSING_WORDS or (name == "-1" and numbered)
+    ]
 
 
 def _meaning(name: str) -> object:

@@ -44,7 +44,7 @@ _DEEP_READER = "fractions 1"
 _CLEAR_READER = "fractions 2"
 """Likewise, where some of these have transparency."""
 
-_FORM = 7
+_FORM = 8
 """Raised when what is kept beside the arrays changes."""
 
 _AT_ONCE = 256

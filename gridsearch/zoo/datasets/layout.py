@@ -241,7 +241,7 @@ def _refuse_lone_splits(root: _Root, named: Sequence[_Named], names: set[str]) -
     """Refuse a folder of validation or test images, by its name, where there is none of training images."""
     for one in named:
         beside = sorted(names - {one.place.name}, key=natural)
-        unclear = not one.stem and "".join(_words(one.place.name)) not in _THINGS
+        unclear = not one.stem and "".join(words_of(one.place.name)) not in _THINGS
         if one.role != TRAIN and (unclear or one.inside & names):
             raise root.refuse(
                 f"{one.place.name}/ is named as a split, "
@@ -269,7 +269,7 @@ def _compare_inner_folders(root: _Root, folders: Sequence[Place], skipped: Skipp
         f"{_listed([place.name for place in folders])} hold folders of the same names "
         f"({_listed(sorted(inside[0], key=natural))})"
     )
-    if all(_SPLIT_WORDS.intersection(_words(place.name)) for place in folders):
+    if all(_SPLIT_WORDS.intersection(words_of(place.name)) for place in folders):
         raise root.refuse(
             f"{alike}, so they seem to be parts of one dataset, not classes",
             "put the folders of the classes into train/ and test/; or rename what is a class",
@@ -291,24 +291,24 @@ def _loose(place: Place) -> bool:
     return any(is_named_as_image(inner.name) for inner in entries(place, Skipped()))
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """Return the words of a name: ["seg", "train"] of seg_train, SegTrain and "seg train 2"."""
     return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
 
 
 def role_of(name: str) -> str | None:
     """Return the part of a dataset that a name speaks of, `TRAIN`, `VAL` or `TEST`; None where it speaks of none."""
-    roles = [_ROLES[word] for word in _words(name) if word in _ROLES]
+    roles = [_ROLES[word] for word in words_of(name) if word in _ROLES]
     return roles[0] if len(roles) == 1 else None
 
 
 def _stem(name: str) -> tuple[str, ...]:
-    return tuple(word for word in _words(name) if word not in _ROLES)
+    return tuple(word for word in words_of(name) if word not in _ROLES)
 
 
 def _numbered_alike(names: Sequence[str]) -> bool:
     """Whether names are one name with other numbers or letters behind it: site1 and site2, camera_a and camera_b."""
-    stems = {tuple(word for word in _words(name) if len(word) > 1) for name in names}
+    stems = {tuple(word for word in words_of(name) if len(word) > 1) for name in names}
     return len(stems) == 1 and bool(stem := stems.pop()) and not _KINDS.intersection(stem)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError, nearest
 from gridsearch.zoo.datasets.folder_paths import Skipped, natural
-from gridsearch.zoo.datasets.layout import role_of
+from gridsearch.zoo.datasets.layout import role_of, words_of
 from gridsearch.zoo.datasets.scan import TEST, TRAIN, VAL, Found, Tree
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ USUAL = {
     "group": "group groups group_id patient patient_id patientid subject subject_id case_id",
 }
 """Names of columns that are understood, in lower case with underscores, by the option that names another."""
+
+_DENIED = frozenset(
+    {*("not", "no", "non", "never", "without", "except", "unused", "exclude", "excluded", "excluding", "skip"),
+     *("skipped", "ignore", "ignored", "drop", "dropped", "remove", "removed", "bad", "before", "after")}
+)  # fmt: skip
+"""Words beside the name of a split that take an image out of it: "not train", "excluded from test"."""
 
 _NAMED = 3
 _UNIQUE = 0.5
@@ -115,8 +121,8 @@ class Row:
 
 
 def part_of(word: str) -> str | None:
-    """Return the split that a cell names: `TRAIN`, `VAL` or `TEST`; None where it names none."""
-    return role_of(word)
+    """Return the split that a cell names: `TRAIN`, `VAL` or `TEST`; None where it names none, or denies one."""
+    return None if _DENIED.intersection(words_of(word)) else role_of(word)
 
 
 def tree_of(

@@ -51,9 +51,10 @@ class NpzDataset:
         title = f"npz {str(self.path)!r}"
         arrays = _read(self.path, title)
         found, notes = _sorted_out(arrays, title)
-        for part in (TRAIN, VAL, TEST):
-            if (labels := found.get(f"{part}_labels")) is not None:
-                found[f"{part}_labels"] = _one_class(labels, f"{part}_labels", title, notes)
+        fields = [field for part in (TRAIN, VAL, TEST) if (field := f"{part}_labels") in found]
+        _check_columns({field: found[field] for field in fields}, title)
+        for field in fields:
+            found[field] = _one_class(found[field], field, title, notes)
         return {**found, "notes": notes}
 
     def available(self, root: Path) -> bool:  # noqa: ARG002  (as every dataset is asked)
@@ -130,13 +131,38 @@ def _field(name: str) -> str | None:
     return f"{part}_{meanings[0]}"
 
 
+def _is_one_hot(labels: np.ndarray) -> bool:
+    """Whether labels have a column for each class, going by their shape and type."""
+    return labels.ndim == 2 and labels.shape[1] != 1 and labels.dtype.kind in "biuf"
+
+
+def _check_columns(labels: Mapping[str, np.ndarray], title: str) -> None:
+    """Refuse one-hot labels whose columns are other classes from one split to the next.
+
+    Where each split was encoded by itself, a class that one lacks moves the columns behind it.
+
+    Raises:
+        DataError: some are one-hot and others not, or of another number of columns.
+    """
+    shapes = {field: array.shape[1] if _is_one_hot(array) else None for field, array in labels.items()}
+    if len(set(shapes.values())) > 1:
+        shown = " and ".join(
+            f"{field} {'are no one-hot rows' if columns is None else f'have {columns} columns'}"
+            for field, columns in shapes.items()
+        )
+        raise DataError(
+            f"{title}: {shown}, so a column may be another class in each",
+            hint="give the class of each image, as a number or a word",
+        )
+
+
 def _one_class(labels: np.ndarray, field: str, title: str, notes: list[str]) -> np.ndarray:
     """Return labels as [N]: one-hot rows as the place of their one.
 
     Raises:
         DataError: rows have several ones, or are no labels.
     """
-    if labels.ndim != 2 or labels.shape[1] == 1 or labels.dtype.kind not in "biuf":
+    if not _is_one_hot(labels):
         return labels
     if not np.isin(labels, (0, 1)).all():
         raise DataError(
