@@ -86,16 +86,18 @@ class HomeCleaning(HomePaths):
     def set_earlier_aside(self, study: str) -> None:
         """Move what an earlier study of the same name has left out of the way of one that begins.
 
-        Its trials bear the numbers of the new ones, whose logs and curves would else go on from theirs.
+        Its trials bear the numbers of the new ones, whose logs and curves would else go on from theirs; and its report
+        and its winner, which `predict` may be asked for, would be taken for those of the new one.
         """
-        there = [self._below(self.study_dir(study) / name) for name in _OF_TRIALS]
-        there = [folder for folder in there if folder.is_dir()]
+        folder = self.study_dir(study)
+        kinds = (*_OF_TRIALS, files.BEST, f"{files.REPORT}*")
+        there = [self._below(each) for kind in kinds for each in folder.glob(kind) if each.is_dir()]
         if there:
-            place = self._below(self.study_dir(study) / f"{files.EARLIER}{secrets.token_hex(4)}")
+            place = self._below(folder / f"{files.EARLIER}{secrets.token_hex(4)}")
             with writing_to(place):
                 place.mkdir()
-                for folder in there:
-                    files.rename(folder, place / folder.name)
+                for each in there:
+                    files.rename(each, place / each.name)
 
     def leftovers(self, studies: Collection[str]) -> dict[str, int]:
         """Return the bytes of trials' files by study, of those that are not among these."""

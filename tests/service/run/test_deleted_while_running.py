@@ -88,7 +88,10 @@ def test_a_study_that_is_begun_anew_does_not_go_on_in_the_files_of_the_one_that_
     monkeypatch.setenv("DELETED", "the study")
     run()
     monkeypatch.delenv("DELETED")
+    for name in ("report", "report-lr-1", "best"):
+        (home / "f" / name).mkdir()
     run()
+    assert not [each.name for each in (home / "f").iterdir() if each.name.startswith(("report", "best"))]
     log = home / "f" / "trials" / "0" / "log"
     assert log.read_text().count("trained with") == 1
     assert list((home / "f").glob(".earlier-*"))
