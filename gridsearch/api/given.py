@@ -18,7 +18,7 @@ from gridsearch import plugins
 from gridsearch.errors import UsageError
 from gridsearch.executors.shipping import pickled
 from gridsearch.plugins import ImageData
-from gridsearch.plugins.session_state import held_by, replaced_for
+from gridsearch.plugins.session_state import held_by
 from gridsearch.records import CODE_KEYS
 
 if TYPE_CHECKING:
@@ -140,12 +140,18 @@ class Objects:
             UsageError: workers are asked for, and an object cannot be sent to them.
         """
         session = self.of_the_session
+        replaced = next((f"{p.name} uses {p.patched[0]}" for p in session.values() if p.patched), None)
         if asked is not None or not session:
             if asked not in (None, "inline") and session:
+                if replaced is not None:
+                    raise UsageError(
+                        f"{replaced}, which this session has replaced: a worker would use the installed one",
+                        hint='executor="inline" trains in this process',
+                    )
                 pickled(session)
             return asked or "local"
         reason = held_by(self.objective) if self.objective is not None else None
-        reason = reason or replaced_for([*self.models.values(), self.objective])
+        reason = reason or (f"{replaced}, which this session has replaced" if replaced is not None else None)
         if reason is None:
             try:
                 pickled(session)

@@ -4,7 +4,8 @@
 which can be called as what; `file_loader` loads files with modules of their own, and `arithmetic` notes how these set
 the process to compute; `shape_arguments` says which arguments mean the data's shape; `objects` says what an object from
 Python is, from its module's `source_files`, where that is loaded as written (`loaded_source`), or from its code and
-values (`value_address`); `patched` finds what the session has put into installed modules.
+values (`value_address`); `asked` finds what code reads of them besides; `patched` what the session has put into
+installed modules.
 """
 
 from gridsearch.plugins.callables import (

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gridsearch.plugins.bytecode import codes, compiled, names_set, parsed
 from gridsearch.plugins.module_values import same_held
-from gridsearch.plugins.ownership import own_module
+from gridsearch.plugins.ownership import file_of, own_module
 from gridsearch.plugins.value_address import code_digest
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ _seen: dict[str, tuple[str, weakref.ref[FunctionType]]] = {}
 
 def as_written(module: ModuleType) -> bool:
     """Whether nothing shows that a loaded module is another than its file."""
-    path = getattr(module, "__file__", None)
-    if path is None or not str(path).endswith(".py"):
+    path = file_of(module)
+    if path is None or not path.endswith(".py"):
         return path is not None
     try:
         content = Path(path).read_bytes()
@@ -82,7 +82,7 @@ def _same_objects(module: ModuleType, tree: ast.Module, written: _Written) -> bo
             return False
     return all(
         code_digest(function.__code__) in written.get(function.__code__.co_qualname, ())
-        for function in _functions(module)
+        for function in functions_of(module)
     )
 
 
@@ -259,7 +259,7 @@ def _same_compiled(path: str, code: CodeType) -> bool:
 def _edited_since(module: ModuleType, code: CodeType) -> bool:
     """Whether the file's code has changed since it was compared, while the module's functions stayed the same."""
     digest = code_digest(code)
-    first = next(_functions(module), None)
+    first = next(functions_of(module), None)
     if first is None:
         return False
     seen = _seen.get(module.__name__)
@@ -269,7 +269,7 @@ def _edited_since(module: ModuleType, code: CodeType) -> bool:
     return seen[0] != digest
 
 
-def _functions(module: ModuleType) -> Iterator[FunctionType]:
+def functions_of(module: ModuleType) -> Iterator[FunctionType]:
     """Yield the functions and methods whose code stands in a module's file."""
     path = str(module.__file__)
     for value in list(vars(module).values()):

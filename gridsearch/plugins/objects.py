@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.importing import importable
 from gridsearch.plugins import source_files
+from gridsearch.plugins.asked import asked_by, looks_up
 from gridsearch.plugins.bytecode import codes, compiled, names_imported, names_in_texts, names_read, parsed
-from gridsearch.plugins.loaded_source import as_written, defaults
-from gridsearch.plugins.ownership import own_module
-from gridsearch.plugins.patched import patched
+from gridsearch.plugins.loaded_source import as_written, defaults, functions_of
+from gridsearch.plugins.ownership import file_of, own_module
+from gridsearch.plugins.patched import patched, patched_everywhere
 from gridsearch.plugins.value_address import code_digest, digest, named
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Identity:
             each time.
         edited: a file that it comes from (its module's, or one imported there) which says something else by now.
         older: the address that earlier versions of this program gave it, where that says all of it.
+        patched: names of installed things that it reaches and that this session has replaced.
     """
 
     locator: str
@@ -61,6 +63,7 @@ class Identity:
     missing: tuple[str, ...] = ()
     edited: str = ""
     older: str = ""
+    patched: tuple[str, ...] = ()
 
 
 def identity(target: Any, *, version: str | None = None) -> Identity:
@@ -79,11 +82,11 @@ def identity(target: Any, *, version: str | None = None) -> Identity:
             return Identity(locator=locator, source=source_files.sha256(Path(path)) if path else None)
         modules = _Modules()
         found = modules.address(module.__name__)
-        if found is not None:
+        if found is not None and not modules.patched(module):
             return Identity(locator=locator, source=found[0], parts=found[1])
         # A hook that changes code as it is imported (pytest's, say) and an archive are no edited files.
         others = [each for each in modules.stale or [module] if type(_loader(each)) is SourceFileLoader]
-        edited = str(others[0].__file__) if others else ""
+        edited = (file_of(others[0]) or "") if others else ""
     return _by_value(target, version, edited, plain=module is None)
 
 
@@ -97,7 +100,7 @@ def module_address(module: ModuleType) -> tuple[str, dict[str, str]] | None:
 
 
 def _loader(module: ModuleType) -> object:
-    return getattr(module.__spec__, "loader", None)
+    return getattr(getattr(module, "__spec__", None), "loader", None)
 
 
 class _Modules:
@@ -123,9 +126,23 @@ class _Modules:
             self._found[name] = self._address(name)
         return self._found[name]
 
+    def patched(self, module: ModuleType) -> bool:
+        """Whether the session has replaced what an own module, or one that it imports, reaches of what is installed.
+
+        What these modules replace themselves when they are imported, they replace in a worker, too.
+        """
+        source = self._finder.source(module.__name__)
+        names = {module.__name__} if source is None else {*source_files.closure([source], self._finder)}
+        loaded = [sys.modules[name] for name in sorted(names & sys.modules.keys())]
+        found = patched_everywhere()
+        for each in loaded:
+            for function in functions_of(each):
+                found |= patched(function)
+        return any(_home_of(value) not in names for value in found.values())
+
     def _address(self, name: str) -> tuple[str, dict[str, str]] | None:
         module = sys.modules.get(name)
-        path = getattr(module, "__file__", None)
+        path = file_of(module)
         source = self._finder.source(name)
         if module is not None and path is not None and (source is None or source.path != Path(path)):
             package = getattr(module, "__package__", None) or ""
@@ -137,6 +154,14 @@ class _Modules:
         stale = [each for each in loaded if not as_written(each)]
         self.stale += stale
         return None if stale else source_files.address(source, files)
+
+
+def _home_of(value: Any) -> str:
+    """Return the name of the module that something which stands in an installed module comes from."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    made = isinstance(value, FunctionType | type)
+    return str((value if made else type(value)).__module__)
 
 
 def _home(target: Any) -> ModuleType | None:
@@ -152,17 +177,20 @@ def _by_value(target: Any, version: str | None, edited: str, *, plain: bool) -> 
     stand_in = secrets.token_hex(16) if version is None else _BY_VERSION
     modules = _Modules()
     walked = digest(target, module_address=modules.digest, stand_in=stand_in)
+    everywhere = patched_everywhere()
+    whole = [walked.digest, digest(everywhere, module_address=modules.digest).digest if everywhere else ""]
     parts = {
         name: digest(value, module_address=modules.digest).digest for name, value in _parts(target).items()
     }
     text = _plain_text(target) if plain and not walked.missing else None
     return Identity(
         locator="",
-        source=hashlib.sha256(f"by value {walked.digest}".encode()).hexdigest(),
+        source=hashlib.sha256(f"by value {' '.join(filter(None, whole))}".encode()).hexdigest(),
         parts=parts,
         missing=walked.missing,
         edited=edited,
-        older="" if text is None else hashlib.sha256(text.encode()).hexdigest(),
+        older="" if text is None or everywhere else hashlib.sha256(text.encode()).hexdigest(),
+        patched=tuple(dict.fromkeys((*walked.patched, *everywhere))),
     )
 
 
@@ -279,7 +307,9 @@ def _alone(function: FunctionType) -> bool:
         return False
     if any(_own_import(name) for name in names_imported(function.__code__, around)):
         return False
-    if patched(function) or names_in_texts(function.__code__, around):
+    if patched(function) or names_in_texts(function.__code__, around) or looks_up(function.__code__):
+        return False
+    if any(asked_by(code) for code in codes(function.__code__)):
         return False
     return all(_by_its_name(name, around[name]) for name in names_read(function.__code__) if name in around)
 
@@ -294,7 +324,8 @@ def _by_its_name(name: str, value: Any) -> bool:
 
 
 def _own_import(name: str) -> bool:
-    return source_files.Finder().spec(name) is not None
+    loaded = sys.modules.get(name)
+    return source_files.Finder().spec(name) is not None or (loaded is not None and own_module(loaded))
 
 
 def _typed_text(function: FunctionType) -> str | None:

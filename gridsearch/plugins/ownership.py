@@ -31,10 +31,10 @@ def own_module(module: ModuleType) -> bool:
 
     The main module and one that was made at run time have no file that would say what is in them.
     """
-    top = module.__name__.partition(".")[0]
-    path = getattr(module, "__file__", None)
+    top = name_of(module).partition(".")[0]
+    path = file_of(module)
     if path is not None:
-        outermost = getattr(sys.modules.get(top), "__file__", None)
+        outermost = file_of(sys.modules.get(top))
         return own_file(path) and (outermost is None or own_file(outermost))
     if top in sys.stdlib_module_names and top != "__main__":
         return False
@@ -43,6 +43,23 @@ def own_module(module: ModuleType) -> bool:
     if places is not None:  # a package without a file of its own
         return any(own_file(place) for place in list(places))
     return spec is None or getattr(spec, "origin", None) not in ("built-in", "frozen")
+
+
+def main_or_own(module: ModuleType) -> bool:
+    """Whether a loaded module is the session's main module or a user's own."""
+    return name_of(module) == "__main__" or own_module(module)
+
+
+def file_of(module: object) -> str | None:
+    """Return the file that a loaded module was made from; anything may stand in `sys.modules`, and say anything."""
+    path = getattr(module, "__dict__", {}).get("__file__")
+    return path if isinstance(path, str) else None
+
+
+def name_of(module: object) -> str:
+    """Return a module's name, "" of something that has none."""
+    name = getattr(module, "__dict__", {}).get("__name__")
+    return name if isinstance(name, str) else ""
 
 
 @lru_cache(maxsize=4096)

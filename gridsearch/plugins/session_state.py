@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.plugins.bytecode import names_read
 from gridsearch.plugins.lookup import of_object
 from gridsearch.plugins.ownership import own_module
-from gridsearch.plugins.patched import patched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _HELD = (list, dict, set, bytearray, deque, io.IOBase)
 """What a function may fill for its caller to see, where it runs in the caller's process."""
@@ -41,21 +40,6 @@ def held_by(target: Any) -> str | None:
             return f"{_name(target)} uses {name!r}, a {type(value).__name__} of this session"
         if not isinstance(value, type) and _of_the_session(type(value)):
             return f"{_name(target)} uses {name!r}, an object of this session"
-    return None
-
-
-def replaced_for(targets: Iterable[Any]) -> str | None:
-    """Return which function of an installed module that code uses this session has replaced, in words, or None.
-
-    In a worker process it would be as it was installed.
-    """
-    for target in targets:
-        inner = target.func if isinstance(target, partial) else target
-        members = vars(inner).values() if isinstance(inner, type) else [getattr(inner, "__func__", inner)]
-        for function in members:
-            found = patched(function) if isinstance(function, FunctionType) else {}
-            if found:
-                return f"{_name(target)} uses {next(iter(found))}, which this session has replaced"
     return None
 
 

@@ -14,16 +14,20 @@ import functools
 import hashlib
 import struct
 import sys
+import threading
 import types
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from gridsearch.plugins import value_data, value_objects
+from gridsearch.plugins.asked import answers, asked_by, looked_up
 from gridsearch.plugins.bytecode import constants, names_imported, names_in_texts, names_read
-from gridsearch.plugins.ownership import own_module
-from gridsearch.plugins.patched import patched
-from gridsearch.plugins.value_parts import bytes_of_tensor, comes_from, reduced, text
+from gridsearch.plugins.ownership import main_or_own, own_module
+from gridsearch.plugins.patched import patched, patched_bases
+from gridsearch.plugins.value_parts import comes_from, dispatches, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 _MOST: Final = 1_000_000
 """Objects that are walked; what reaches further is not addressed."""
@@ -47,6 +51,8 @@ _BY_NAME = (
     types.MethodWrapperType,
 )
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
+_OF_A_CACHE: Final = frozenset(functools.WRAPPER_ASSIGNMENTS) | {"__wrapped__", "cache_parameters"}
+_WITHOUT_VALUE: Final = (type(threading.Lock()), type(threading.RLock()))
 _FLAGS: Final = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x80 | 0x100 | 0x200
 """Of a code's flags those that change what it does (inspect.CO_*): not where it is nested, nor its future imports."""
 
@@ -54,7 +60,14 @@ _PLAIN = (bool, int, float, str, type(None))
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented))
 
 
-def digest(value: Any, *, module_address: Callable[[str], str | None], stand_in: str = "") -> Walked:
+def digest(
+    value: Any,
+    *,
+    module_address: Callable[[str], str | None],
+    stand_in: str = "",
+    asked: Collection[str] = (),
+    above: Mapping[int, int] | None = None,
+) -> Walked:
     """Return the address of a value.
 
     Args:
@@ -62,14 +75,17 @@ def digest(value: Any, *, module_address: Callable[[str], str | None], stand_in:
         module_address: gives the address of a user's own module by its name; None where it is not theirs, or is not
             loaded as it is written, so that its values have to stand for it.
         stand_in: what is written in place of what cannot be addressed.
+        asked: what code asks of all that is reached, see `asked`.
+        above: places of objects, by their ids, that hold the value: it may hold them, too.
     """
-    walk = _Walk(module_address, stand_in)
+    walk = _Walk(module_address, stand_in, asked, above)
     try:
         walk.value(value)
+        walk.answer()
     except RecursionError:
         walk = _Walk(module_address, stand_in)
         walk.unknown(value, "nested too deeply")
-    return Walked(walk.hash.hexdigest(), tuple(dict.fromkeys(walk.missing)))
+    return Walked(walk.hash.hexdigest(), tuple(dict.fromkeys(walk.missing)), tuple(walk.patched))
 
 
 class Walked:
@@ -78,13 +94,15 @@ class Walked:
     Attributes:
         digest: SHA-256 of all that was reached.
         missing: what could not be addressed, in words.
+        patched: what a session has put into installed modules of it, by full names.
     """
 
-    __slots__ = ("digest", "missing")
+    __slots__ = ("digest", "missing", "patched")
 
-    def __init__(self, digest: str, missing: tuple[str, ...]) -> None:
+    def __init__(self, digest: str, missing: tuple[str, ...], patched: tuple[str, ...]) -> None:
         self.digest = digest
         self.missing = missing
+        self.patched = patched
 
 
 def code_digest(code: types.CodeType) -> str:
@@ -101,7 +119,7 @@ def named(value: Any) -> str | None:
     except Exception:  # noqa: BLE001 - an object may answer as it likes
         return None
     home = sys.modules.get(module) if isinstance(module, str) and isinstance(name, str) else None
-    if home is None or _is_own(home):
+    if home is None or main_or_own(home):
         return None
     found: Any = home
     for word in name.split("."):
@@ -112,15 +130,26 @@ def named(value: Any) -> str | None:
 class _Walk:
     """Writes what it meets into a hash; what was met before is written as its number."""
 
-    def __init__(self, module_address: Callable[[str], str | None], stand_in: str) -> None:
+    def __init__(
+        self,
+        module_address: Callable[[str], str | None],
+        stand_in: str,
+        asked: Collection[str] = (),
+        above: Mapping[int, int] | None = None,
+    ) -> None:
         self.hash = hashlib.sha256()
         self.missing: list[str] = []
+        self.patched: dict[str, None] = {}
         self._module_address = module_address
         self._stand_in = stand_in
         self._met: dict[int, int] = {}
         self._kept: list[Any] = []  # an object that is gone could leave its id to another
         self._trail: list[str] = []
         self._count = 0
+        self._asked = set(asked)
+        self._above = dict(above or {})
+        self._within: dict[int, int] = {}  # the places of the objects that hold what is being written
+        self._sets: list[list[Any]] = []
 
     def put(self, tag: str, *parts: bytes) -> None:
         for part in (tag.encode(), *parts):
@@ -138,19 +167,33 @@ class _Walk:
             if name is not None:
                 self._trail.pop()
 
+    def answer(self) -> None:
+        """Write what the code that was met asks of all that was met, and of what this brings in."""
+        written: set[tuple[str, int]] = set()
+        while left := [(w, v) for v in self._kept for w in sorted(self._asked) if (w, id(v)) not in written]:
+            for what, value in left:
+                written.add((what, id(value)))
+                found = answers(what, value) if named(value) is None else None
+                if found is not None:
+                    self.put("asked", what.encode(), str(self._met[id(value)]).encode())
+                    self.state(what, found)
+        for members in [*self._sets] if self._asked else ():
+            self.put("set", *self._addresses(members, self._asked))
+
     def code(self, code: types.CodeType) -> None:
         """Write what code does: without its file, its lines and its name."""
         numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS)
         names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
         self.put("code", repr(numbers).encode(), repr(names).encode(), code.co_code, code.co_exceptiontable)
-        self._several("consts", constants(code))
+        self._asked |= asked_by(code)
+        self.several("consts", constants(code))
 
     def _value(self, value: Any) -> None:
         kind = type(value)
         if kind in _SCALARS:
             self._scalar(value)
         elif kind is tuple:
-            self._several("tuple", value)
+            self.several("tuple", value)
         elif kind is types.CodeType:
             self.code(value)
         elif kind in (set, frozenset):
@@ -159,6 +202,8 @@ class _Walk:
             return
         elif id(value) in self._met:
             self.put("again", str(self._met[id(value)]).encode())
+        elif id(value) in self._above:
+            self.put("above", str(self._above[id(value)]).encode())
         else:
             self._count += 1
             if self._count > _MOST:
@@ -166,13 +211,17 @@ class _Walk:
                 return
             self._met[id(value)] = len(self._met)
             self._kept.append(value)
-            self._object(value)
+            self._within[id(value)] = len(self._above) + len(self._within)
+            try:
+                self._object(value)
+            finally:
+                del self._within[id(value)]
 
     def _scalar(self, value: Any) -> None:
         content = value if isinstance(value, bytes) else text(value).encode("utf-8", "surrogatepass")
         self.put(type(value).__name__, content)
 
-    def _several(self, tag: str, values: Iterable[Any]) -> None:
+    def several(self, tag: str, values: Iterable[Any]) -> None:
         values = list(values)
         self.put(tag, str(len(values)).encode())
         if all(type(each) in _PLAIN for each in values):
@@ -184,18 +233,26 @@ class _Walk:
 
     def _unordered(self, values: Iterable[Any]) -> None:
         """Write members by their own addresses, sorted: their order is not the same in each process."""
-        address, word = self._module_address, self._stand_in
-        found = [digest(each, module_address=address, stand_in=word) for each in values]
-        self.missing += [word for each in found for word in each.missing]
-        self.put("set", *sorted(each.digest.encode() for each in found))
+        members = list(values)
+        self._sets.append(members)
+        self.put("set", *self._addresses(members, ()))
 
-    def _pairs(self, tag: str, values: Mapping[Any, Any]) -> None:
+    def _addresses(self, members: list[Any], asked: Collection[str]) -> list[bytes]:
+        address, word, above = self._module_address, self._stand_in, {**self._above, **self._within}
+        found = [
+            digest(each, module_address=address, stand_in=word, asked=asked, above=above) for each in members
+        ]
+        self.missing += [word for each in found for word in each.missing]
+        self.patched |= {name: None for each in found for name in each.patched}
+        return sorted(each.digest.encode() for each in found)
+
+    def pairs(self, tag: str, values: Mapping[Any, Any]) -> None:
         self.put(tag, str(len(values)).encode())
         for key, each in values.items():
             self.value(key)
             self.value(each)
 
-    def _state(self, tag: str, values: Mapping[str, Any]) -> None:
+    def state(self, tag: str, values: Mapping[str, Any]) -> None:
         """Write attributes, in the order of their names."""
         self.put(tag, str(len(values)).encode())
         for name in sorted(values):
@@ -204,9 +261,9 @@ class _Walk:
     def _object(self, value: Any) -> None:  # noqa: C901, PLR0912 - one line for each kind of thing
         kind = type(value)
         if kind is list:
-            self._several("list", value)
+            self.several("list", value)
         elif kind is dict:
-            self._pairs("dict", value)
+            self.pairs("dict", value)
         elif (name := named(value)) is not None:
             self.put("named", name.encode())
         elif kind is types.FunctionType:
@@ -218,38 +275,47 @@ class _Walk:
             self.value(value.__func__)
             self.value(value.__self__)
         elif isinstance(value, types.ModuleType):
-            self._state("module", {k: v for k, v in vars(value).items() if not (k[:2] == k[-2:] == "__")})
+            self.state("module", {k: v for k, v in vars(value).items() if not (k[:2] == k[-2:] == "__")})
         elif kind in _BY_NAME:
             self._builtin(value)
         elif kind is types.CellType:
             self._cell(value)
-        elif kind in (staticmethod, classmethod):
-            self.put(kind.__name__)
-            self.value(value.__func__)
-        elif kind is property:
-            self._several("property", (value.fget, value.fset, value.fdel))
+        elif isinstance(value, staticmethod | classmethod | property):
+            value_objects.member(self, value)
         elif kind is functools.cached_property:
             self.put("cached_property")
             self.value(value.func)
         elif kind is types.MappingProxyType:
-            self._pairs("mappingproxy", value)
+            self.pairs("mappingproxy", value)
         elif kind is _LRU_CACHE:
             self.put("lru_cache")
             self.value(value.__wrapped__)
+            if added := {k: v for k, v in vars(value).items() if k not in _OF_A_CACHE}:
+                self.state("attributes", added)
+        elif kind in _WITHOUT_VALUE:
+            self.put("without value", kind.__name__.encode())
+        elif isinstance(value, weakref.ref | weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
+            value_objects.weak(self, value)
+        elif isinstance(value, weakref.WeakSet):
+            self._unordered(value)
         elif comes_from(kind, "pandas", "NDFrame", "Index"):
-            self._table(value)
+            value_data.table(self, value)
         elif comes_from(kind, "torch", "Tensor"):
-            self._tensor(value)
+            value_data.tensor(self, value)
         elif kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"):
-            self._array(value)
+            value_data.array(self, value)
         else:
-            self._reduced(value)
+            value_objects.reduced(self, value)
 
     def _function(self, function: types.FunctionType) -> None:
         inner = vars(function).get("_torchdynamo_orig_callable")
         if inner is not None:  # what torch.compile returns holds its compiler, and addresses of memory
             self.put("compiled")
             self.value(inner)
+            return
+        if dispatches(function):  # it holds what it has found before by weak references
+            self.put("singledispatch")
+            self.pairs("registry", vars(function)["registry"])
             return
         self.put("function")
         self.code(function.__code__)
@@ -258,19 +324,19 @@ class _Walk:
         self.put("closure", str(len(function.__closure__ or ())).encode())
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self.value(cell, name)
-        self._state("attributes", {k: v for k, v in vars(function).items() if k != "__wrapped__"})
-        home = sys.modules.get(function.__globals__.get("__name__", ""))
-        if home is None or vars(home) is not function.__globals__ or _is_own(home):
+        self.state("attributes", {k: v for k, v in vars(function).items() if k != "__wrapped__"})
+        home = sys.modules.get(str(function.__globals__.get("__name__", "")))
+        if home is None or vars(home) is not function.__globals__ or main_or_own(home):
             self._globals(function)
 
     def _globals(self, function: types.FunctionType) -> None:
         around = function.__globals__
-        for name in (*names_read(function.__code__), *names_in_texts(function.__code__, around)):
+        code = function.__code__
+        for name in (*names_read(code), *names_in_texts(code, around), *looked_up(code, around)):
             if name in around:
                 self.value(around[name], name)
-        for name, mine in patched(function).items():
-            self.value(mine, name)
-        for name in names_imported(function.__code__, around):
+        self._replaced(patched(function))
+        for name in names_imported(code, around):
             module = sys.modules.get(name)
             if module is not None and own_module(module):
                 self.value(module, name)
@@ -280,9 +346,15 @@ class _Walk:
 
     def _class(self, cls: type) -> None:
         self.put("class")
-        self._several("bases", cls.__bases__)
+        self.several("bases", cls.__bases__)
         self.value(type(cls))
-        self._state("members", {k: v for k, v in vars(cls).items() if k not in _NOT_WRITTEN})
+        self.state("members", {k: v for k, v in vars(cls).items() if k not in _NOT_WRITTEN})
+        self._replaced(patched_bases(cls))
+
+    def _replaced(self, found: Mapping[str, Any]) -> None:
+        for name, mine in found.items():
+            self.value(mine, name)
+            self.patched[name] = None
 
     def _addressed(self, module: types.ModuleType) -> bool:
         """Write a module's name, or the address of a user's own; return whether it has one."""
@@ -312,81 +384,9 @@ class _Walk:
         self.put("cell")
         self.value(content)
 
-    def _array(self, array: Any) -> None:
-        self.put("array", f"{array.dtype.str} {array.dtype.descr} {array.shape}".encode())
-        if array.dtype.hasobject:
-            self._several("objects", array.ravel().tolist())
-        else:
-            self.put("bytes", array.tobytes())
-
-    def _tensor(self, tensor: Any) -> None:
-        self.put("tensor", f"{tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad}".encode())
-        self.value(type(tensor))
-        try:
-            self._array(bytes_of_tensor(tensor))
-        except (RuntimeError, TypeError, NotImplementedError):  # sparse, quantized, on no device
-            self.unknown(tensor, "a tensor whose values cannot be read")
-        self._attached(tensor)
-
-    def _attached(self, value: Any) -> None:
-        """Write what somebody has attached to a tensor or to an array of a class of their own."""
-        if attached := getattr(value, "__dict__", None):
-            self._state("attached", attached)
-
-    def _table(self, table: Any) -> None:
-        self.value(type(table))
-        if attached := getattr(table, "attrs", None):
-            self.value(attached, "attrs")
-        if hasattr(table, "columns"):
-            self.value(table.columns, "columns")
-            self._several("table", [table.iloc[:, i] for i in range(table.shape[1])])
-        else:
-            self.put("column", str(table.dtype).encode())
-            if table.dtype == "category":  # its name says nothing of the categories, nor of their order
-                self._several("categories", (table.dtype.categories, table.dtype.ordered))
-            self.value(getattr(table, "name", None))
-            if getattr(table, "nlevels", 1) > 1 and any(name is not None for name in table.names):
-                self._several("names of levels", table.names)
-            self.value(table.to_numpy())
-        if hasattr(table, "index"):
-            self.value(table.index, "index")
-
-    def _reduced(self, value: Any) -> None:
-        """Write an object as pickle and copy see it: what makes it, and its state."""
-        try:
-            parts = reduced(value)
-        except Exception:  # noqa: BLE001 - anything may refuse, in any way
-            self.unknown(value)
-            return
-        if isinstance(parts, str):
-            self.put("global", type(value).__qualname__.encode(), parts.encode())
-            return
-        make, arguments, *rest = parts
-        state, items, pairs = (*rest, None, None, None)[:3]
-        self.put("object")
-        self.value(make)
-        self._several("made of", arguments)
-        if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # with slots
-            state = {**(state[0] or {}), **state[1]}
-        if isinstance(state, dict) and all(isinstance(name, str) for name in state):
-            self._state("state", state)
-        else:
-            self.value(state)
-        self._several("items", () if items is None else items)
-        self._several("pairs", () if pairs is None else pairs)
-        if (
-            comes_from(type(value), "numpy", "ndarray")
-            and type(value).__module__.partition(".")[0] != "numpy"
-        ):
-            self._attached(value)  # numpy's pickles leave out what a class of one's own adds
-
     def unknown(self, value: Any, what: str | None = None) -> None:
         kind = type(value)
         shown = what or f"a {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
         trail = [word for word in self._trail if not word.startswith("its ")]
         self.missing.append(f"{'.'.join(trail[-2:])} ({shown})" if trail else shown)
         self.put("unknown", self._stand_in.encode())
-
-
-def _is_own(module: types.ModuleType) -> bool:
-    return module.__name__ == "__main__" or own_module(module)

@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import copyreg
+import functools
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FunctionType
 
 
 def comes_from(kind: type, package: str, *names: str) -> bool:
@@ -29,6 +34,19 @@ def reduced(value: Any) -> Any:
     """Return an object as pickle and copy see it: what makes it, and its state; anything may be raised."""
     special = copyreg.dispatch_table.get(type(value))
     return special(value) if special is not None else value.__reduce_ex__(4)
+
+
+def dispatches(function: FunctionType) -> bool:
+    """Whether `functools.singledispatch` has made a function."""
+    of = "singledispatch.<locals>.wrapper"
+    return function.__globals__ is vars(functools) and function.__code__.co_qualname == of
+
+
+def left_out(value: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object's attributes that its pickled state does not name: numbers and texts."""
+    held = getattr(value, "__dict__", None) or {}
+    kinds = (bool, int, float, complex, str, bytes)
+    return {k: v for k, v in held.items() if isinstance(k, str) and k not in state and type(v) in kinds}
 
 
 def text(value: Any) -> str:

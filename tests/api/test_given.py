@@ -196,6 +196,15 @@ def test_what_uses_a_replaced_function_of_an_installed_module_runs_in_the_sessio
     objects.named({"objective": lambda params, seed: math.sqrt(2)})
     assert objects.executor(None, warned.append) == "inline"
     assert "uses math.sqrt, which this session has replaced" in warned[1]
+    with pytest.raises(UsageError, match=r"uses math\.sqrt.*a worker would use the installed one"):
+        objects.executor("local", warned.append)
+
+    def helper():
+        return math.sqrt(2)
+
+    objects.named({"objective": lambda params, seed: helper()})
+    assert objects.executor(None, warned.append) == "inline"
+    assert "uses math.sqrt, which this session has replaced" in warned[2]
 
 
 def test_several_runs_in_threads_give_each_its_own_numbers(home):
