@@ -11,9 +11,11 @@
 
 /* (channels, pixels) at a time: their sums and what they are made of fill the registers. */
 #if SUMS == 24
+#define REGISTERS 32
 #define MOST_PIXELS 12
 #define TILES(X) X(1, 12) X(2, 12) X(3, 8) X(4, 6) X(5, 4) X(6, 4) X(8, 3) X(10, 2) X(12, 2)
 #else
+#define REGISTERS 16
 #define MOST_PIXELS 8
 #define TILES(X) X(1, 8) X(2, 6) X(3, 4) X(4, 3) X(5, 2) X(6, 2)
 #endif
@@ -134,6 +136,17 @@ struct steps { /* from one block, row or column to the next, in vectors */
   ptrdiff_t map_block, map_row, map_column, gradient_block, gradient_row;
 };
 
+/* Whether a tile's sums, its inputs and an output have a register each; the compiler reads inputs again and again else, as
+ * it would if it were not told. */
+#define STAYS(OUTPUTS, INPUTS) (OUTPUTS * INPUTS + INPUTS + 1 <= REGISTERS)
+
+int64_t gradient_stays(int64_t channels) {
+#define STAYS_OF(OUTPUTS, INPUTS)                                                                                     \
+  case OUTPUTS: return STAYS(OUTPUTS, INPUTS);
+  switch (channels) { TILES(STAYS_OF) }
+  return 0;
+}
+
 /* Gradients of the weights: sums over pixels and images, (outputs, inputs) at a time. */
 #define GRADIENT_OF(KIND, OUTPUTS, INPUTS)                                                                                     \
   static void gradient_##KIND##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t blocks,            \
@@ -147,7 +160,10 @@ struct steps { /* from one block, row or column to the next, in vectors */
         const vec *x = map + r * by->map_row, *d = gradient + r * by->gradient_row;                                  \
         for (ptrdiff_t c = 0; c < columns; c++, x += by->map_column, d += OUTPUTS) {                                 \
           vec number[INPUTS];                                                                                        \
-          UNROLL for (int i = 0; i < INPUTS; i++) number[i] = x[i];                                                  \
+          UNROLL for (int i = 0; i < INPUTS; i++) {                                                                  \
+            number[i] = x[i];                                                                                        \
+            if (STAYS(OUTPUTS, INPUTS)) IN_REGISTER(number[i]);                                                      \
+          }                                                                                                          \
           UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                                 \
             vec factor = d[o];                                                                                       \
             IN_REGISTER(factor);                                                                                     \

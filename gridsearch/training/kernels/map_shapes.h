@@ -94,13 +94,22 @@ struct tiling {
   ptrdiff_t outer;  /* tiles of outputs */
   ptrdiff_t middle; /* of inputs; 1 where those and the taps are summed together */
   ptrdiff_t inner;  /* taps of a row, or tiles of inputs and taps */
+  ptrdiff_t beside; /* of the middle ones at a time, so that gradients are read from the nearest cache more than once */
 };
+
+#if SUMS == 24
+#define NEAREST (44 << 10) /* bytes of the nearest cache */
+#else
+#define NEAREST (28 << 10)
+#endif
 
 static struct tiling tiling_of(const struct shapes *s) {
   const ptrdiff_t inputs = tile_pixels(s->gradient_channels), own = s->channels / s->groups;
-  return (struct tiling){inputs, CEIL_DIV(s->outputs / s->groups, s->gradient_channels),
-                         s->merged ? 1 : CEIL_DIV(own, inputs),
-                         s->merged ? CEIL_DIV(s->kernel[1] * own, inputs) : s->kernel[1]};
+  const ptrdiff_t middle = s->merged ? 1 : CEIL_DIV(own, inputs), pixels = s->span * s->chunk * s->columns;
+  const ptrdiff_t near = (NEAREST / (ptrdiff_t)sizeof(vec) / pixels - s->gradient_channels) / inputs;
+  const ptrdiff_t beside = taps(s) > 1 ? 1 : MIN(MAX(near, 1), middle); /* several taps read them again anyway */
+  return (struct tiling){inputs, CEIL_DIV(s->outputs / s->groups, s->gradient_channels), middle,
+                         s->merged ? CEIL_DIV(s->kernel[1] * own, inputs) : s->kernel[1], beside};
 }
 
 static int is_depthwise(const struct shapes *s) {
@@ -218,7 +227,7 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
     const struct tiling t = tiling_of(s);
     const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.inputs) + MOST_PIXELS));
+    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.beside * t.inputs) + MOST_PIXELS));
     w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
     w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels
                                    : s->patches ? POINTS * point_tiling_of(s).step
