@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
+import inspect
 import warnings
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,18 @@ def names_read(code: CodeType) -> list[str]:
 def names_set(code: CodeType) -> set[str]:
     """Return the globals that code and the code within it set by a `global` statement."""
     return {str(step.argval) for step in _steps(code) if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+
+
+def read_elsewhere(code: CodeType) -> set[str]:
+    """Return the globals and attributes that functions within code read and do not set themselves."""
+    found: set[str] = set()
+    for each in codes(code):
+        if not each.co_flags & inspect.CO_OPTIMIZED:  # of a module or a class
+            continue
+        steps = list(dis.get_instructions(each))
+        read = {step.argval for step in steps if step.opname in (*_READING, "LOAD_ATTR", "LOAD_METHOD")}
+        found |= read - {step.argval for step in steps if step.opname in ("STORE_GLOBAL", "STORE_ATTR")}
+    return found
 
 
 def names_in_texts(code: CodeType, around: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from gridsearch.plugins.bytecode import codes, compiled, names_set, parsed
+from gridsearch.as_imported import OwnChanges, changed
+from gridsearch.plugins.bytecode import codes, compiled, names_set, parsed, read_elsewhere
 from gridsearch.plugins.module_values import same_held
 from gridsearch.plugins.ownership import file_of, own_module
 from gridsearch.plugins.value_address import code_digest
@@ -62,6 +63,17 @@ def as_written(module: ModuleType) -> bool:
         and _same_imports(module, tree)
         and _same_compiled(path, code)
         and not _edited_since(module, code)
+        and not changed(module, _own_changes(tree, code))
+    )
+
+
+def _own_changes(tree: ast.Module, code: CodeType) -> OwnChanges:
+    named = {name for each in codes(code) for name in each.co_names}
+    return OwnChanges(
+        names=names_set(code) | {*_changed_in_place(tree)} | _attributes_set(tree, of_self=True),
+        read=read_elsewhere(code),
+        adds=not named.isdisjoint(("globals", "setattr")) or "__getattr__" in named,
+        asks="__subclasses__" in named,
     )
 
 
@@ -123,13 +135,13 @@ def _slot(value: Any) -> bool:
     return isinstance(value, MemberDescriptorType)
 
 
-def _attributes_set(tree: ast.Module) -> set[str]:
-    """Return the names of attributes that a module's code sets, but for those of `self`."""
+def _attributes_set(tree: ast.Module, *, of_self: bool = False) -> set[str]:
+    """Return the names of attributes that a module's code sets, also those of `self` or without them."""
     return {
         node.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
-        if not (isinstance(node.value, ast.Name) and node.value.id == "self")
+        if of_self or not (isinstance(node.value, ast.Name) and node.value.id == "self")
     }
 
 
@@ -198,6 +210,8 @@ def _changed_in_place(tree: ast.Module) -> Iterator[str]:
         ):
             inner = node.func.value
         while isinstance(inner, ast.Subscript | ast.Attribute):
+            if isinstance(inner, ast.Attribute):
+                yield inner.attr
             inner = inner.value
         if isinstance(inner, ast.Name):
             yield inner.id

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from gridsearch.as_imported import same_file
 from gridsearch.importing import importable
 from gridsearch.plugins import source_files
 from gridsearch.plugins.asked import asked_by, looks_up
@@ -86,6 +87,7 @@ def identity(target: Any, *, version: str | None = None) -> Identity:
             return Identity(locator=locator, source=found[0], parts=found[1])
         # A hook that changes code as it is imported (pytest's, say) and an archive are no edited files.
         others = [each for each in modules.stale or [module] if type(_loader(each)) is SourceFileLoader]
+        others = [each for each in others if not same_file(each)]
         edited = (file_of(others[0]) or "") if others else ""
     return _by_value(target, version, edited, plain=module is None)
 
