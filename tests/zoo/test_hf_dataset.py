@@ -112,6 +112,20 @@ def test_files_of_other_writers_hold_bytes_and_words_and_groups(tmp_path):
     assert raw.class_names == ("3", "4")
 
 
+def test_a_file_that_is_replaced_by_another_of_its_time_and_size_is_read_anew(tmp_path):
+    import os
+
+    cells = {"image": [content(i) for i in range(6)]}
+    path = plain(tmp_path / "a.parquet", **cells, label=list("ababab"))
+    before, facts = load(path), path.stat()
+    plain(path, **cells, label=list("bababa"))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert path.stat().st_size == facts.st_size
+    after = load(path)
+    assert (after[0].train_labels != before[0].train_labels).all()
+    assert after[1] != before[1]
+
+
 def test_rows_without_a_label_are_left_out_and_that_is_said(tmp_path, hf):
     features = features_of(hf)
     rows = {"image": [png(i) for i in range(7)], "label": [0, 1, 0, 1, 0, 1, -1]}

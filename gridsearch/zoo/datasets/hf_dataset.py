@@ -6,12 +6,15 @@ bytes that they were stored as, and become arrays as those of a folder do.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import DataError, UsageError, said
+from gridsearch.files import sha256_of
 from gridsearch.zoo.datasets.class_labels import is_missing
 from gridsearch.zoo.datasets.file_images import MEMORY_LIMIT, FileImages
 from gridsearch.zoo.datasets.folder_paths import Skipped
@@ -161,20 +164,33 @@ def _splits(name: str, root: Path, config: Value, revision: Value) -> Mapping[st
     local, title = path.exists(), f"hf {name!r}"
     if path.is_absolute() and not local:
         raise DataError(f"{title} is not there", hint=_LAYOUT)
-    options: dict[str, Any] = {"cache_dir": str(root / "hf")} if local else {"revision": revision}
     with _quiet(datasets), _offline(datasets, local=local):
         try:
             if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
                 found = datasets.load_from_disk(name)
-            elif local and path.is_file():
-                found = datasets.load_dataset("parquet", data_files=name, **options)
+            elif local:
+                kind, named = ("parquet", {"data_files": name}) if path.is_file() else (name, {})
+                named |= {} if config is None else {"name": str(config)}
+                found = datasets.load_dataset(kind, cache_dir=str(_kept(path, root)), **named)
             else:
-                found = datasets.load_dataset(name, None if config is None else str(config), **options)
+                found = datasets.load_dataset(
+                    name, None if config is None else str(config), revision=revision
+                )
         except MemoryError:
             raise
         except Exception as error:
             raise _cannot_load(datasets, error, title, local=local) from error
     return {"train": found} if isinstance(found, datasets.Dataset) else dict(found)
+
+
+def _kept(path: Path, root: Path) -> Path:
+    """Return where the library keeps what it has read of a file or folder: by its content.
+
+    The library itself knows files by their times, which a copy may bear as well.
+    """
+    found = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    content = "\n".join(f"{sha256_of(each)} {each.relative_to(path).as_posix()}" for each in found)
+    return root / "hf" / hashlib.sha256(os.fsencode(content)).hexdigest()[:32]
 
 
 def _cannot_load(datasets: Any, error: Exception, title: str, *, local: bool) -> DataError:
