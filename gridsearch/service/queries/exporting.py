@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 TRACKERS: Final = ("mlflow", "wandb-offline")
 TABLES: Final = ("csv", "json", "latex", "markdown")
 TARGETS: Final = (*TRACKERS, *TABLES)
+
+_DRAFT_SECONDS: Final = 3600.0
+"""A table is written in less: an older draft is of a process that was killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +121,18 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
         return
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    _remove_old_drafts(path)
     with files.draft_of(path) as draft:
         draft.write_bytes(content)
         files.put_in_place(draft, path, mode=mode)
+
+
+def _remove_old_drafts(path: Path) -> None:
+    """Remove what exports that were killed have left beside a file; a folder of the user's has no lock."""
+    for left in path.parent.glob(f"{files.PARTIAL}*"):
+        with suppress(OSError):
+            if left.suffix == path.suffix and time.time() - left.lstat().st_mtime > _DRAFT_SECONDS:
+                left.unlink()
 
 
 def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, int, int]:

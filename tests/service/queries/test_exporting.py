@@ -216,6 +216,18 @@ def test_a_table_that_cannot_be_written_leaves_the_file_that_was_there(home, tmp
     assert (tmp_path / "trials.csv").stat().st_mode & 0o777 == 0o640
 
 
+def test_what_an_export_that_was_killed_has_left_goes_with_the_next_one(home, tmp_path):
+    dead, living, other = (tmp_path / f".partial-{each}" for each in ("0a.md", "1b.md", "2c.csv"))
+    for left in (dead, living, other):
+        left.write_text("half")
+    for old in (dead, other):
+        os.utime(old, (0, 0))
+    assert (
+        main(["export", "--study", "plain", "--to", "markdown", "--output", str(tmp_path / "table.md")]) == 0
+    )
+    assert sorted(tmp_path.iterdir()) == [living, other, tmp_path / "table.md"]
+
+
 def test_a_table_goes_through_a_link_and_into_a_pipe(home, tmp_path):
     words = ["export", "--study", "nets", "--to", "markdown", "--output"]
     (tmp_path / "link.md").symlink_to(tmp_path / "table.md")
