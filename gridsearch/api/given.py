@@ -19,7 +19,9 @@ from gridsearch.errors import UsageError
 from gridsearch.executors.shipping import pickled
 from gridsearch.plugins import ImageData
 from gridsearch.plugins.session_state import held_by
+from gridsearch.random_streams import Streams
 from gridsearch.records import CODE_KEYS
+from gridsearch.zoo.datasets.class_labels import CONVERTED, odd_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -235,7 +237,7 @@ def _read(dataset: Any, kind: str) -> dict[str, Any]:
     """Read a map-style torch Dataset item by item: images to one array, labels to another.
 
     Raises:
-        UsageError: it has no length, or its items are no pairs of an image and a label.
+        UsageError: it has no length, or its items are no pairs of an image and a label, or an image is of a palette.
     """
     try:
         count = len(dataset)
@@ -243,11 +245,18 @@ def _read(dataset: Any, kind: str) -> dict[str, Any]:
         raise UsageError(
             f"dataset: {kind} has no length, and images are held in memory", hint="give one with __len__"
         ) from None
-    items = [dataset[i] for i in range(count)]
+    with Streams(0).inside():  # one that draws numbers gives the same images each time
+        items = [dataset[i] for i in range(count)]
     if not items or not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
         raise UsageError(
             f"dataset: the items of {kind} are no pairs of an image and a label",
             hint='give {"train_images": ..., "train_labels": ...}, or a function that returns it',
+        )
+    mode = next((mode for image, _ in items if (mode := odd_mode(image)) is not None), None)
+    if mode is not None:
+        raise UsageError(
+            f"dataset: {kind} gives a Pillow image of mode {mode!r}, whose numbers are no grey or RGB",
+            hint=CONVERTED,
         )
     images = [_array(image) for image, _ in items]
     shapes = {image.shape for image in images}

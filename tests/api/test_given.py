@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import gridsearch as gs
@@ -73,6 +74,36 @@ def test_images_of_the_session_and_its_own_network_train_in_workers_and_are_refi
     assert result.trials.lr.tolist() == [0.01, 0.1]
     assert gs.run(study="own", more_seeds=1, top=1, report=False, executor="inline", **how).new == 1
     assert "test accuracy" in repr(gs.best("own", **how))
+
+
+class Pictures(torch.utils.data.Dataset):
+    def __init__(self, mode):
+        self.mode = mode
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return Image.fromarray(IMAGES[0, 0]).convert(self.mode), i % 2
+
+
+def test_pictures_whose_numbers_are_no_colours_are_refused():
+    assert np.array_equal(as_dataset(Pictures("L"))()["train_images"][0], IMAGES[0, 0])
+    with pytest.raises(UsageError, match="a Pillow image of mode 'P'"):
+        as_dataset(Pictures("P"))
+
+
+class Noisy(torch.utils.data.TensorDataset):
+    def __getitem__(self, i):
+        image, label = super().__getitem__(i)
+        return image + torch.rand(()) * np.random.rand(), label
+
+
+def test_a_dataset_that_draws_gives_the_same_images_each_time_and_leaves_the_session_s_draws_alone():
+    before = torch.get_rng_state()
+    one, two = (as_dataset(Noisy(torch.tensor(IMAGES), torch.tensor(LABELS)))() for _ in range(2))
+    assert np.array_equal(one["train_images"], two["train_images"])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def bare(params, seed):

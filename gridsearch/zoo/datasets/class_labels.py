@@ -20,6 +20,8 @@ _NAMED = 3
 
 _PIXEL_MODES = ("1", "L", "RGB", "RGBA", "I;16", "F")
 
+CONVERTED = "convert it first: image.convert('RGB')"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -147,17 +149,22 @@ def classes_of(
     return dict(labels), names
 
 
+def odd_mode(item: Any) -> str | None:
+    """Return the mode of a Pillow image whose numbers are those of a palette or of other colours; else None."""
+    mode = getattr(item, "mode", None)
+    return mode if mode is not None and hasattr(item, "getbands") and mode not in _PIXEL_MODES else None
+
+
 def _check_items(items: list[Any], field: str, refuse: Refusal) -> None:
     """Refuse what numpy would make something else of: words among numbers, an image's numbers of colours."""
     words = sum(isinstance(item, str | bytes) for item in items)
     if 0 < words < len(items):
         raise refuse(f"{field} hold words and other things, expected one kind")
     for item in items:
-        mode = getattr(item, "mode", None)
-        if mode is not None and hasattr(item, "getbands") and mode not in _PIXEL_MODES:
+        if (mode := odd_mode(item)) is not None:
             raise refuse(
                 f"{field} hold a Pillow image of mode {mode!r}, whose numbers are no grey or RGB",
-                hint="convert it first: image.convert('RGB')",
+                hint=CONVERTED,
             )
 
 
