@@ -216,6 +216,11 @@ def _free_name(connection: Connection, name: str) -> None:
     if deletion.remnant(connection, name) is not None:
         optuna_studies.delete_study(connection, there)
         return
+    if optuna_studies.study_user_attribute(connection, there, optuna_tables.STUDY_ATTRIBUTE) is not None:
+        raise StoreError(
+            f"the store holds a copy of a study under the name {name!r}, which another program made in Optuna's tables",
+            hint="name another study with --study; what was trained is in the store that it was copied from",
+        )
     empty = deletion.is_empty(connection, there)
     raise StoreError(
         f"the store holds {'an empty' if empty else 'a'} study {name!r} that gridsearch did not make",

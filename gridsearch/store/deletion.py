@@ -84,7 +84,11 @@ def remnants(connection: Connection) -> tuple[str, ...]:
 def _remnants(connection: Connection) -> dict[str, int]:
     s = ledger_tables.studies
     known = set(connection.scalars(select(s.c.optuna_id).where(study_is_there())))
-    return {name: i for i, name in optuna_studies.own_studies(connection) if i not in known}
+    return {
+        name: i
+        for i, name in optuna_studies.own_studies(connection)
+        if i not in known and not optuna_studies.is_whole(connection, i)
+    }
 
 
 def is_empty(connection: Connection, optuna_id: int) -> bool:

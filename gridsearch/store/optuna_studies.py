@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from optuna.study import StudyDirection
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from optuna.trial import TrialState
+from sqlalchemy import Connection, case, delete, exists, func, insert, select, update
 
 from gridsearch.store.optuna_tables import (
     KEY_ATTRIBUTE,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.sql.elements import ColumnElement
 
+_OPEN = (TrialState.WAITING, TrialState.RUNNING)
 _ARTIFACT_PREFIX = "artifacts:"
 _METRIC_NAMES = "study:metric_names"
 
@@ -90,6 +92,21 @@ def own_studies(connection: Connection) -> list[tuple[int, str]]:
     foreign = exists().where(trials.c.study_id == studies.c.study_id, ~key)
     query = select(studies.c.study_id, studies.c.study_name).where(uid | (some & ~foreign))
     return [(study_id, name) for study_id, name in connection.execute(query)]
+
+
+def is_whole(connection: Connection, study_id: int) -> bool:
+    """Return whether a study that bears an id of the ledger's has ended trials alone, and lacks none up to its last.
+
+    Such a one was copied by another program, from here or from another store: a deletion would have left it otherwise.
+    """
+    query = select(
+        func.count(trials.c.trial_id),
+        func.max(trials.c.number),
+        func.sum(case((trials.c.state.in_(_OPEN), 1), else_=0)),
+    ).where(trials.c.study_id == study_id)
+    count, last, unfinished = connection.execute(query).one()
+    uid = study_user_attribute(connection, study_id, STUDY_ATTRIBUTE)
+    return uid is not None and count > 0 and last + 1 == count and not unfinished
 
 
 def study_matches(optuna_id: ColumnElement[int], uid: ColumnElement[str]) -> ColumnElement[bool]:

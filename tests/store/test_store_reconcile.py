@@ -204,3 +204,19 @@ def test_a_study_that_is_not_ours_is_never_taken_away(store, make):
         store.add(make.study("empty", axes=("lr",)), make.drafts({"lr": [0.1]}))
     assert "gridsearch study clean empty" in str(caught.value.hint)
     assert store.clear_remnant("empty")
+
+
+def test_a_copy_that_another_program_made_is_no_remnant_and_not_overwritten(store, make):
+    added = store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2]}))
+    for claimed in store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60):
+        store.finish(make.finished(claimed, 0.7))
+    storage = reader(store)
+    optuna.copy_study(
+        from_study_name="digits", from_storage=storage, to_storage=storage, to_study_name="copied"
+    )
+    assert store.remnants() == ()
+    assert not store.clear_remnant("copied")
+    with pytest.raises(StoreError, match="a copy of a study under the name 'copied'"):
+        store.add(make.study("copied", axes=("lr",)), make.drafts({"lr": [0.3]}))
+    assert len(optuna.load_study(study_name="copied", storage=storage).trials) == 2
+    assert store.study_data("digits").counts()[TrialState.COMPLETE] == 2
