@@ -9,7 +9,7 @@ from gridsearch.records import TrialState
 from gridsearch.records.axis import identity
 from gridsearch.reporting.findings.finding import LEVEL, Finding
 from gridsearch.reporting.ranking.points import levels_of
-from gridsearch.reporting.words.text import plural, printable, show_value
+from gridsearch.reporting.words.text import plural, printable, show_param
 from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def about_losses(lost: Sequence[LostValue], ranking: Ranking, grids: NextGrids) 
             code=code,
             axis=axis,
             value=value,
-            sentence=f"{hit} of {plural(at, 'trial')} with {printable(axis)}={show_value(value)} {verb} "
+            sentence=f"{hit} of {plural(at, 'trial')} with {printable(axis)}={show_param(first.params, axis)} {verb} "
             f"in the same way{why}, and {other} of {rest} without it (Fisher's exact test, p {_p(each.p_value)}; the "
             f"first is trial {first.number}). Continue without this value.",
             command=grids.without(axis, kept=kept, point=point) if kept else "",

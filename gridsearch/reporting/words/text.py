@@ -57,6 +57,8 @@ FIXED: Final = range(-4, 9)
 
 _PLAIN: Final = re.compile(r"[ -~]*")
 _NUMBER: Final = re.compile(r"\d+")
+_WITHOUT_WIDTH: Final = re.compile("[\u00ad\u034f\u061c\u115f\u180e\u200b\u2060-\u2064\ufeff]")
+"""Marks of no width that no script needs inside a word."""
 _NO_CHARACTERS: Final = re.compile("[\ufffe\uffff]")
 """What XML does not take."""
 
@@ -92,9 +94,27 @@ def show_param(params: Mapping[str, Value], name: str) -> str:
     if name not in params:
         return NOTHING
     value = params[name]
+    if isinstance(value, str) and _unseen(value):
+        return printable(_in_full(value))
     if isinstance(value, str) and name not in AXES and _reads_otherwise(value):
         return json.dumps(value)  # the word "3" beside the number 3
     return word(params, name) or show_value(value)
+
+
+def _unseen(value: str) -> bool:
+    """Whether a word has blanks or marks that nobody sees, or would be taken for two settings: "a b=2"."""
+    blank = value != " ".join(value.split()) or (" " in value and "=" in value)
+    return blank or _WITHOUT_WIDTH.search(value) is not None
+
+
+def _in_full(value: str) -> str:
+    r"""Return a word in quotes, with an escape for each blank or mark that is not seen: "a\nb", "\u200b"."""
+    text = json.dumps(value, ensure_ascii=False)
+    text = _WITHOUT_WIDTH.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    before = "x" + text
+    return "".join(
+        f"\\u{ord(c):04x}" if c.isspace() and (c != " " or before[i] == " ") else c for i, c in enumerate(text)
+    )
 
 
 def _reads_otherwise(value: str) -> bool:
