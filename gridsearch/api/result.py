@@ -96,15 +96,17 @@ class StudyResult:
 
     def __repr__(self) -> str:
         """Return one line: how much there is, and what is best."""
-        from gridsearch.reporting.words.text import plural, printable, show_metric, show_params
+        from gridsearch.reporting.words.text import plural, printable, show_params
 
         trials, points, best = len(self.data.trials), len(self.ranking.points), self.ranking.best
         words = f"{plural(trials, 'trial')} of {plural(points, 'point')}"
-        counts = {"failed": self.failed, "diverged": self.data.counts()["diverged"]}
-        words += "".join(f", {count} {state}" for state, count in counts.items() if count)
+        counts = self.data.counts()
+        words += "".join(f", {counts[s]} {s}" for s in ("failed", "diverged", "pruned") if counts[s])
+        if left := counts["waiting"] + counts["running"]:
+            words += f", {left} without a result yet"
         if best is not None:
             metric = self.ranking.metric
-            value = show_metric(best.mean, metric)
+            value = self.ranking.digits_of().show(best.mean)
             words += f"; best {show_params(best.params, limit=200)} with {printable(metric, 60)} {value}"
         return f"<StudyResult {printable(self.study)!r}: {words}>"
 

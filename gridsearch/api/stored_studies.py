@@ -52,7 +52,15 @@ def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] |
         data = opened.study_data(study)
         ranking = rank_study(opened, data)
     page = place.home / study / REPORT / PAGE
-    return StudyResult(data, ranking, page if page.exists() else None, places=place)
+    counts = data.counts()
+    return StudyResult(
+        data,
+        ranking,
+        page if page.exists() else None,
+        failed=counts["failed"],
+        open=counts["waiting"] + counts["running"],
+        places=place,
+    )
 
 
 @with_nearest_name

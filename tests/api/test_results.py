@@ -100,6 +100,8 @@ def test_a_result_is_one_short_line_at_a_prompt_and_a_ranking_in_a_notebook(home
         result = run(home, {"a": [1, 2, 3], "text": ["x" * 500]})
     run(home, {"a": [1, 2], "text": ["x" * 500]}, study="f2")
     assert repr(result).startswith("<StudyResult 'f': 3 trials of 3 points, 1 failed; best a=1 ")
+    loaded = gs.load("f", home=home)
+    assert (repr(loaded), loaded.failed, loaded.open) == (repr(result), 1, 0)
     assert len(repr(result)) < 500
     assert str(result) == repr(result)
     assert "<table>" in result._repr_html_()

@@ -12,7 +12,7 @@ from gridsearch.cli.argument_types import conditions, ignored
 from gridsearch.errors import UsageError, escaped
 from gridsearch.records import early_stop_words
 from gridsearch.reporting.words.digits import Digits
-from gridsearch.reporting.words.text import plural, show_metric, show_seconds
+from gridsearch.reporting.words.text import plural, show_seconds
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.spec.words import words_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 30
 _MOST_STEPS = 40
-_STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
 _RARE = ("diverged", "failed", "pruned")
 
 
@@ -191,12 +190,13 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
         out.print(f"no studies yet; try: {places.again.first_run()}", soft_wrap=True)
         return 0
     zone, made = display.local_times(s.created for s in found)
-    table = columns(
-        "study", "dataset", "trials", "complete", "failed", "unfinished", "size", f"made ({zone})"
-    )
+    ended = [
+        s for s in ("complete", *_RARE) if s not in ("diverged", "pruned") or any(f.counts[s] for f in found)
+    ]
+    table = columns("study", "dataset", "trials", *ended, "unfinished", "size", f"made ({zone})")
     for s, moment in zip(found, made, strict=True):
         unfinished = s.counts["waiting"] + s.counts["running"]
-        numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], unfinished)
+        numbers = (sum(s.counts.values()), *(s.counts[state] for state in ended), unfinished)
         table.add_row(
             _titled(s.name, s.title),
             s.dataset,
@@ -232,7 +232,8 @@ def trial(arguments: argparse.Namespace) -> int:
     }
     own = (*facts, *end, "settings")
     metrics = {
-        escaped(f"metrics.{n}" if n in own else n): _metric_text(n, v) for n, v in record.metrics.items()
+        escaped(f"metrics.{n}" if n in own else n): _metric_text(n, v, view)
+        for n, v in record.metrics.items()
     }
     lines = facts | metrics | end
     width = max(map(len, lines))
@@ -254,9 +255,12 @@ def trial(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _metric_text(name: str, value: float) -> str:
-    """Write a metric as the report does; --json has all its digits."""
-    return f"{value:,.0f}" if name == "parameters" else show_metric(value, name)
+def _metric_text(name: str, value: float, view: TrialView) -> str:
+    """Write a metric with the digits in which the study's trials differ; --json has all of them."""
+    if name == "parameters":
+        return f"{value:,.0f}"
+    values = (t.metrics.get(name) for t in view.study.trials)
+    return Digits.of([v for v in (value, *values) if v is not None], name).show(value)
 
 
 def _trained(record: TrialRecord) -> dict[str, str]:
@@ -264,6 +268,11 @@ def _trained(record: TrialRecord) -> dict[str, str]:
         return {"steps": str(record.epochs)} if record.epochs else {}
     why = f" ({early_stop_words(record.epochs, record.settings)})" if record.stopped_early else ""
     return {"epochs": f"{record.epochs} of {record.settings.length}{why}"}
+
+
+def _seconds(value: float) -> str:
+    """Write seconds below a heading that names the unit."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _stepscolumns(view: TrialView) -> Listing:
@@ -275,7 +284,7 @@ def _stepscolumns(view: TrialView) -> Listing:
     digits = {name: Digits.of((row.metrics.get(name) for row in view.steps), name) for name in names}
     for row in (*view.steps[:-1:every], view.steps[-1]):
         cells = (digits[name].show(row.metrics.get(name)) for name in names)
-        table.add_row(f"{row.step:,}", *cells, f"{row.seconds:.3g}")
+        table.add_row(f"{row.step:,}", *cells, _seconds(row.seconds))
     return table
 
 
@@ -290,7 +299,7 @@ def _epochscolumns(view: TrialView) -> Listing:
             losses.show(row.val_loss),
             display.percent(row.val_accuracy),
             f"{row.lr:.3g}",
-            f"{row.seconds:.3g}",
+            _seconds(row.seconds),
             f"{row.images_per_second:,.0f}",
         )
     return table

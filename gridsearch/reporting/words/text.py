@@ -50,6 +50,8 @@ _BEYOND_FRACTIONS: Final = 1.5
 
 SIGNIFICANT: Final = 4
 """Digits of a number that nothing stands beside; `digits` says how many there are beside others."""
+_LOGGED: Final = 8
+"""Digits of a large number in a log."""
 MOST_DIGITS: Final = 15
 """A float has no more significant digits than these."""
 FIXED: Final = range(-4, 9)
@@ -113,7 +115,8 @@ def _in_full(value: str) -> str:
     text = _WITHOUT_WIDTH.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     before = "x" + text
     return "".join(
-        f"\\u{ord(c):04x}" if c.isspace() and (c != " " or before[i] == " ") else c for i, c in enumerate(text)
+        f"\\u{ord(c):04x}" if c.isspace() and (c != " " or before[i] == " ") else c
+        for i, c in enumerate(text)
     )
 
 
@@ -180,12 +183,16 @@ def exponent_of(value: float) -> int:
 def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: int = 2) -> str:
     """Return a metric's value by itself: accuracies in percent ("93.71 %"), others with four significant digits.
 
+    Values that follow each other in a log are told apart: a large one has up to eight ("12345.51").
     `digits.Digits` is for values that stand beside others.
     """
     if value is None or not math.isfinite(value):
         return NOTHING
     if is_share(metric, [value]):
         return f"{100 * value:.{digits}f}" + (" %" if unit else "")
+    exponent = exponent_of(value) if value else 0
+    if exponent in FIXED and exponent >= SIGNIFICANT - 1:
+        return f"{value:.{max(_LOGGED, exponent + 1)}g}"
     return written(value)
 
 

@@ -57,7 +57,11 @@ def test_what_a_function_gives_in_percent_is_no_fraction():
 
 
 def test_a_number_by_itself_is_written_out_where_that_is_readable():
-    assert [show_metric(v, "rmse") for v in (12345.678, 0.12345, 1e-7)] == ["12346", "0.1235", "1e-07"]
+    assert [show_metric(v, "rmse") for v in (0.12345, 1e-7)] == ["0.1235", "1e-07"]
+    large = (12345.51, 12346.01, 1234.5, -1000000.0, 123456789.4, 1e12)
+    assert [show_metric(v, "rmse") for v in large] == [
+        *("12345.51", "12346.01", "1234.5", "-1000000", "123456789", "1e+12"),
+    ]
 
 
 def test_an_interval_always_shows_its_width():

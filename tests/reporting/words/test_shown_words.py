@@ -34,7 +34,9 @@ def test_a_word_that_would_read_as_two_settings_is_in_quotes():
     assert show_params({"p": "a q", "q": 1}) == "p=a q q=1"
 
 
-@pytest.mark.parametrize(("value", "words"), [("bad  one", 'model.mode="bad \\u0020one"'), ("x", "model.mode=x")])
+@pytest.mark.parametrize(
+    ("value", "words"), [("bad  one", 'model.mode="bad \\u0020one"'), ("x", "model.mode=x")]
+)
 def test_a_finding_names_a_value_as_the_tables_do(study, value, words):
     builder = study({"model.mode": ["ok", value], "batch": [10, 20, 30, 40, 50]}, seeds=2)
     for record in list(builder.records):

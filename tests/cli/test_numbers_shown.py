@@ -1,0 +1,40 @@
+"""What the views of studies and trials show adds up, and shows what differs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+CODE = """
+def f(params, seed):
+    if params["x"] == 3:
+        return {"rmse": float("nan")}
+    if params["x"] == 4:
+        raise ValueError("no")
+    return {"rmse": 12345 + params["x"] / 100, "images": 10**11 + params["x"]}
+"""
+RUN = ("run", "--executor", "inline", "--no-report", "--objective", "f.py:f", "--metric", "rmse")
+
+
+@pytest.fixture
+def lost(cli, tmp_path):
+    (tmp_path / "f.py").write_text(CODE)
+    return cli(*RUN, "--direction", "minimize", "--grid", "x=1,2,3,4", "--study", "s")
+
+
+def test_the_states_in_the_list_of_studies_add_up_to_its_trials(lost, cli):
+    heads, row = (line.split("\t") for line in cli("study", "list").out.splitlines())
+    shown = dict(zip(heads, row, strict=True))
+    states = ("complete", "diverged", "failed", "unfinished")
+    assert [shown[state] for state in states] == ["2", "1", "1", "0"]
+    assert sum(int(shown[state]) for state in states) == int(shown["trials"]) == 4
+    assert "pruned" not in shown
+
+
+def test_values_that_differ_in_late_digits_are_told_apart_in_a_log_and_in_a_trial(lost, cli):
+    assert re.findall(r"rmse (\S+)", lost.err)[:2] == ["12345.01", "12345.02"]
+    shown = cli("trial", "0", "--study", "s").out
+    assert re.search(r"rmse +12345\.01\n", shown) and re.search(r"images +1\.00000000001e\+11\n", shown)
