@@ -217,7 +217,8 @@ class StudyResult:
 
         Args:
             metric: "accuracy", "balanced_accuracy", "macro_f1", "loss", "top3", "auc", "ece" (calibration error), or
-                "recall:CLASS".
+                "recall:CLASS".  Of a function any metric that it returned: one that is called "loss", "rmse" or the
+                like is minimized, any other maximized, unless ":minimize" or ":maximize" follows its name.
 
         Raises:
             UsageError: no such metric, no such class, or results without a store.

@@ -70,7 +70,8 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
 
 _BY = (
     "rank by another metric, from the stored predictions, in a separate report: "
-    "accuracy, balanced_accuracy, macro_f1, loss, top3, auc, ece (calibration error), or recall:CLASS"
+    "accuracy, balanced_accuracy, macro_f1, loss, top3, auc, ece (calibration error), or recall:CLASS; of a function "
+    "any metric that it returned, NAME:minimize where less of it is better"
 )
 
 

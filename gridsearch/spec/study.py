@@ -6,7 +6,6 @@ by it from then on.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
@@ -25,7 +24,14 @@ from gridsearch.spec.grammar import write_scalar
 from gridsearch.spec.grid import Grid
 from gridsearch.spec.recipe import Params, Recipe
 from gridsearch.spec.study_names import default_name
-from gridsearch.spec.study_options import ORDERS, check_metric, misplaced, read_option, refusal
+from gridsearch.spec.study_options import (
+    ORDERS,
+    check_metric,
+    less_is_better,
+    misplaced,
+    read_option,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +41,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", Grid, Params)
 
 _DEFAULTS = ImageSettings()
-_LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
 class _Several(InvalidValue):
@@ -206,7 +211,7 @@ class StudySpec(BaseModel):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What looks unintended, one line each; `expand` finds more."""
-        unsaid = "direction" not in self.model_fields_set and _LESS_IS_BETTER.search(self.metric)
+        unsaid = "direction" not in self.model_fields_set and less_is_better(self.metric)
         if "direction" not in self.kind.options or not unsaid:
             return self.grid.warnings
         upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"

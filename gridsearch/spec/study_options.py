@@ -28,6 +28,7 @@ DIRECTIONS = ("maximize", "minimize")
 ORDERS = ("given", "spread", "cheap-first")
 """In which order a run trains: the longest packs first, so that it ends soonest; evenly over the grid; the cheapest."""
 
+_LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 _METRIC = re.compile(r"[^\W\d][\w.\- ]{0,63}")
 
 
@@ -85,10 +86,15 @@ def _text_option(name: str, value: object) -> str:
     return value
 
 
+def less_is_better(metric: str) -> bool:
+    """Whether a function's metric sounds like one of which less is better: "loss", "val_rmse"."""
+    return _LESS_IS_BETTER.search(metric) is not None
+
+
 def _check_name(metric: str) -> None:
     if not _METRIC.fullmatch(metric):
         raise InvalidValue(
-            f"metric {shortened(metric)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
+            f"metric {shortened(metric)!r} is no name: a letter, then at most 63 letters, digits, spaces or . _ -"
         )
 
 

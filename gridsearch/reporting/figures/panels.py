@@ -120,7 +120,8 @@ def why_missing(point: RankedPoint) -> str:
         return "no value"
     if state is TrialState.PRUNED:
         epochs = sorted(t.epochs for t in point.trials if t.state is TrialState.PRUNED)
-        return f"pruned\nepoch {epochs[0]}" + (f" to {epochs[-1]}" if epochs[-1] > epochs[0] else "")
+        unit = "step" if point.settings.length is None else "epoch"
+        return f"pruned\n{unit} {epochs[0]}" + (f" to {epochs[-1]}" if epochs[-1] > epochs[0] else "")
     return state.value
 
 

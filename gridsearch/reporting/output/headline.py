@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gridsearch.records import TrialState
 from gridsearch.records.image_metrics import ACCURACY, LOSS
 from gridsearch.reporting.output.cautions import cautions
 from gridsearch.reporting.ranking.points import means_in_common
@@ -173,8 +174,14 @@ def show_result(point: RankedPoint, digits: Digits) -> str:
     counts = {"diverged": point.diverged, "pruned": point.pruned}
     lost = [f"{count} {state}" for state, count in counts.items() if count]
     if point.mean is None:
-        return next((state for state, count in counts.items() if count), point.trials[0].state.value)
+        return next((state for state, count in counts.items() if count), without_value(point))
     return f"{show_mean(point, digits)} ({', '.join(lost)})"
+
+
+def without_value(point: RankedPoint) -> str:
+    """Return why a point has no value: its trials' state, or "no value" where they are complete and lack the metric."""
+    state = next((t.state for t in point.trials if t.state is not TrialState.COMPLETE), None)
+    return "no value" if state is None else state.value
 
 
 def show_interval(point: RankedPoint, digits: Digits) -> str:

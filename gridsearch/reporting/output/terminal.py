@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records import StudyData, TrialState
 from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output.cautions import mixed_words
-from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
+from gridsearch.reporting.output.headline import (
+    headline,
+    show_interval,
+    show_mean,
+    time_spent,
+    without_value,
+)
 from gridsearch.reporting.output.loss_groups import loss_groups
 from gridsearch.reporting.ranking.pareto import front_words
 from gridsearch.reporting.ranking.ranking import Ranking, rank
@@ -161,7 +167,7 @@ def _result(point: RankedPoint, ranking: Ranking) -> str:
     if point.pruned:
         return f"{show_mean(point, ranking.digits_of())} pruned"
     if point.mean is None:
-        return point.trials[0].state.value
+        return without_value(point)
     if point.ci_low is not None:  # the interval stands beside it, and 80 columns hold no more
         return show_mean(point, ranking.digits_of(), spread=False)
     return show_mean(point, ranking.digits_of())

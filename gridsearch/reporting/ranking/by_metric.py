@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.errors import ArtifactError, UsageError
+from gridsearch.errors import ArtifactError
 from gridsearch.records import TrialState
 from gridsearch.records.image_metrics import (
     METRICS,
@@ -20,6 +20,7 @@ from gridsearch.records.image_metrics import (
     label_of,
     require_class,
 )
+from gridsearch.reporting.ranking.own_metrics import ranked_by_own
 from gridsearch.reporting.ranking.points import finite
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import alike, plural
@@ -65,13 +66,16 @@ def ranked_by(
 
     Args:
         data: the study.
-        asked: the metric's word or name; that of the study gives the study itself.
+        asked: the metric's word or name; that of the study gives the study itself.  Of a function one that it returned,
+            see `ranked_by_own`.
         predictions: the stored validation predictions of a trial by its number.
 
     Raises:
         UsageError: no such metric, or no such class.
         ArtifactError: no trial's stored predictions can give it.
     """
+    if not data.kind.classifies:
+        return ranked_by_own(data, asked)
     metric = _asked_of(data, asked)
     if metric.name == data.metric:
         return data, ()
@@ -154,15 +158,11 @@ class _Kept:
 
 
 def _asked_of(data: StudyData, asked: str) -> ImageMetric:
-    """Return the metric that is meant, of a study that can have it.
+    """Return the metric that is meant.
 
     Raises:
-        UsageError: it cannot, or the metric or the class is not known.
+        UsageError: the metric or the class is not known.
     """
-    if not data.kind.classifies:
-        raise UsageError(
-            f"study {data.name!r} is of {data.kind.noun}, which stores no predictions: its own {data.metric!r} ranks it"
-        )
     metric = image_metric(asked)
     names = dict.fromkeys(
         name or str(label)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.errors import UsageError, nearest
 from gridsearch.records import Part
 from gridsearch.records.axis import identity
+from gridsearch.reporting.ranking.own_metrics import usual_direction
 from gridsearch.reporting.words.text import metric_name, printable, show_value
 from gridsearch.reporting.words.typed import ABSENT, as_typed, matching
 from gridsearch.spec.axes import canonical
@@ -96,13 +97,17 @@ def part_words(data: StudyData) -> str:
         words.append(f"Only trials with {part.words}: {count}.")
     if data.own_metric:
         by, own = metric_name(data.metric), metric_name(data.own_metric)
-        words.append(f"Ranked by {by}; the study itself is ranked by {own}.")
+        better = ", the lower the better" if data.direction == "minimize" else ""
+        words.append(f"Ranked by {by}{better}; the study itself is ranked by {own}.")
     return " ".join(words)
 
 
 def folder_of(data: StudyData) -> str:
     """Return a name for the folder of what is shown of a study; "" for all of it by its own metric."""
-    by = safe_name(f"by={data.metric}") if data.own_metric else ""
+    by = ""
+    if data.own_metric:
+        usual = data.kind.classifies or data.direction == usual_direction(data.metric)
+        by = safe_name(f"by={data.metric}{'' if usual else f',{data.direction}'}")
     return ",".join(name for name in (by, data.part.folder if data.part else "") if name)
 
 

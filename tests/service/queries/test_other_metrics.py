@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 
+import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 import gridsearch as gs
@@ -170,17 +173,60 @@ def test_studies_are_compared_by_another_metric_with_an_interval(home, loaded):
         assert abs(first.winner.mean - second.winner.mean) == pytest.approx(gap.behind, abs=1e-9)
 
 
-def test_a_study_of_a_function_is_not_ranked_by_metrics_of_images(home):
-    result = gs.run({"a": [1, 2]}, objective=_made(), home=home, executor="inline", quiet=True, report=False)
-    with pytest.raises(UsageError, match="is of a plain function, which stores no predictions"):
-        result.by("macro_f1")
+@pytest.fixture(scope="module")
+def function(tmp_path_factory):
+    """A study of a function that returns several metrics: ranked by one, of another there is not always a value."""
+    home = tmp_path_factory.mktemp("function")
 
-
-def _made():
     def f(params, seed):
-        return {"value": float(params["a"] + seed)}
+        x = params["x"]
+        hits = float("inf") if x == 3 else x
+        return {"acc": x / 10 + seed / 100, "val_loss": (x - 2) ** 2 + seed / 10, "hits": hits, "secs": -x}
 
-    return f
+    gs.run(
+        {"x": [1, 2, 3]},
+        objective=f,
+        metric="acc",
+        seeds=2,
+        study="f",
+        home=home,
+        executor="inline",
+        quiet=True,
+    )
+    return home
+
+
+def test_a_study_of_a_function_is_ranked_by_any_metric_that_it_returned(function):
+    result = gs.load("f", home=function)
+    by = result.by("val_loss")
+    assert (by.best, by.ranking.direction) == ({"x": 2}, "minimize")
+    assert [p.mean for p in by.ranking.points] == pytest.approx([0.05, 1.05, 1.05])
+    low, high = stats.t.interval(0.95, 1, loc=0.05, scale=np.std([0, 0.1], ddof=1) / math.sqrt(2))
+    assert (by.ranking.best.ci_low, by.ranking.best.ci_high) == pytest.approx((low, high))
+    assert list(by.trials.value) == pytest.approx([1, 1.1, 0, 0.1, 1, 1.1])
+    assert result.by("secs").best == {"x": 1} and result.by("secs:minimize").best == {"x": 3}
+    assert result.by("acc").best == by.by("acc").best == {"x": 3}
+    assert by.by("acc").data.own_metric == ""
+    with pytest.raises(
+        UsageError, match="study 'f' has no metric 'macro_f1'; known: acc, hits, secs, val_loss"
+    ):
+        result.by("macro_f1")
+    with pytest.raises(UsageError, match="itself is ranked by 'acc', with direction maximize"):
+        result.by("acc:minimize")
+
+
+def test_points_without_a_functions_metric_are_said_to_have_none(function, capsys):
+    with pytest.warns(
+        GridsearchWarning, match=r"not ranked by hits: 2 trials without a finite value \(4, 5\)"
+    ):
+        assert gs.load("f", home=function).by("hits").best == {"x": 2}
+    code, out, err = call(capsys, function, "report", "--study", "f", "--by", "hits")
+    assert code == 0 and "not ranked by hits" in err
+    assert out.startswith("Ranked by hits; the study itself is ranked by acc.\n")
+    assert "\tx=3\t0\tno value\t" in out
+    call(capsys, function, "report", "--study", "f", "--by", "secs:minimize")
+    page = (function / "f/report-by=secs,minimize/index.html").read_text()
+    assert "Ranked by secs, the lower the better; the study itself is ranked by acc." in page
 
 
 def test_the_front_has_measured_latencies_in_text_figure_page_and_json(home, capsys, monkeypatch):
