@@ -36,7 +36,11 @@ _THEIRS: Final = ("mlflow", "sqlalchemy", "alembic", "requests")
 _NO_NAME: Final = re.compile(r"[^\w.\-:/ ]")
 _LONGEST_NAME: Final = 250
 _SQLITE: Final = "sqlite:///"
-_QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_QUIET: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # a store of plain files is written where one is named
+}
 
 
 def export_to_mlflow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TRACKERS: Final = ("mlflow", "wandb-offline")
 TABLES: Final = ("csv", "json", "latex", "markdown")
 TARGETS: Final = (*TRACKERS, *TABLES)
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 
 _DRAFT_SECONDS: Final = 3600.0
 """A table is written in less: an older draft is of a process that was killed."""
@@ -138,7 +140,7 @@ def _remove_old_drafts(path: Path) -> None:
 def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, int, int]:
     root = store.home.root
     given = output or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"sqlite:///{root / files.MLFLOW}"
+    uri, folder = _tracking_uri(given, root) if given else (f"sqlite:///{root / files.MLFLOW}", root)
     ranking = reporting.rank(data, predictions=reader(store, data))
     best = ranking.best
     summary: dict[str, Any] = {"dataset": data.dataset, "ranked_by": data.metric, "direction": data.direction}
@@ -153,11 +155,31 @@ def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, 
         data.name,
         reporting.exported_runs(data, reader(store, data)),
         uri=uri,
-        artifacts=(root / files.MLFLOW_ARTIFACTS / data.name).as_uri() if _local(uri) else None,
+        artifacts=(folder / files.MLFLOW_ARTIFACTS / data.name).as_uri() if _local(uri) else None,
         summary=summary,
         files=[path for name in shown if (path := report / name).is_file()],
     )
     return uri, new, kept
+
+
+def _tracking_uri(given: str, root: Path) -> tuple[str, Path]:
+    """Return the tracking URI that is meant, and the folder for the files of runs: a path may be one that gets both.
+
+    MLflow has given up its store of plain files, `./mlruns`, and refuses to write it.  One that is there is written as
+    before, and so is what a `file:` URI names.
+    """
+    path = Path(given).expanduser().absolute()
+    if _SCHEME.match(given) or given.startswith("databricks"):
+        return given, root
+    if any(path.glob("*/meta.yaml")):
+        return path.as_uri(), root
+    if path.is_file() or path.suffix in (".db", ".sqlite"):
+        return f"sqlite:///{path}", root
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(given, error, hint="name another place with --output") from None
+    return f"sqlite:///{path / files.MLFLOW}", path
 
 
 def _local(uri: str) -> bool:

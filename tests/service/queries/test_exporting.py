@@ -131,6 +131,30 @@ def test_mlflow_gets_the_study_as_an_experiment_and_each_trial_as_a_run_once(hom
     assert "error: MLflow at sqlite:///" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_gets_a_database_in_a_folder_and_plain_files_where_they_are_there(
+    home, capsys, offline, monkeypatch
+):
+    tracking = pytest.importorskip("mlflow.tracking")
+    # A folder gets a database; MLflow's store of plain files, which it refuses by now, is written where there is one.
+    monkeypatch.chdir(home)
+    for place, known in ((home / "a folder", ""), (home / "mlruns", "0/meta.yaml")):
+        if known:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+                tracking.MlflowClient(tracking_uri=place.as_uri()).create_experiment("theirs")
+        capsys.readouterr()
+        assert main(["export", "--study", "nets", "--to", "mlflow", "--output", place.name, "--json"]) == 0
+        where = json.loads(capsys.readouterr().out)["where"]
+        assert where == (place.as_uri() if known else f"sqlite:///{place / 'mlflow.db'}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+            there = tracking.MlflowClient(tracking_uri=where)
+            (found,) = [e for e in there.search_experiments() if e.name == "nets"]
+            assert len(there.search_runs([found.experiment_id])) == 3
+        assert (place / "mlflow-artifacts/nets").is_dir() is not bool(known)
+
+
 def records_of(path):
     """Read a file of W&B's: records in blocks of 32 KiB, each with check sum, length and kind, as LevelDB's log has them."""
     from wandb.proto import wandb_internal_pb2
