@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gridsearch.records import EpochRow, ImageSettings, StudyData, TrialRecord, TrialState, Value, trial_key
+from gridsearch.records import (
+    EpochRow,
+    FunctionSettings,
+    ImageSettings,
+    StepRow,
+    StudyData,
+    TrialRecord,
+    TrialState,
+    Value,
+    trial_key,
+)
 from gridsearch.reporting.stats.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -206,6 +216,47 @@ def make_predictions(classes: int, *, images: int = 2000, missing: int | None = 
         mistaken = (labels == 6) & (rng.random(images) < 0.2)
         logits[mistaken, 0] += 8.0
     return Predictions(logits, labels.astype(np.int64))
+
+
+def make_function_study(
+    grid: Sequence[Mapping[str, Value]],
+    metrics: Callable[[Any], Mapping[str, float]],
+    steps: Callable[[str, float], Sequence[float]] = lambda *_: (),
+) -> StudyData:
+    """Return a study of a function with a trial a point, ranked by its first metric, of which less is better.
+
+    Args:
+        grid: the params of each point.
+        metrics: what the function returns for them.
+        steps: what it yields of a metric, given its name and what it returns of it.
+    """
+    trials, rows = [], {}
+    for number, params in enumerate(grid):
+        settings = FunctionSettings(objective="f", objective_source="ab" * 32, params=params)
+        found = dict(metrics(params))
+        ranking = next(iter(found))
+        yielded = {name: values for name, value in found.items() if (values := steps(name, value))}
+        count = len(yielded.get(ranking, ()))
+        trials.append(
+            TrialRecord(
+                number=number, key=trial_key(settings, 0), seed=0, state=TrialState.COMPLETE, params=params,
+                settings=settings, value=found[ranking], metrics=found, epochs=count, seconds=0.5 + number, attempts=1,
+                error=None,
+            )
+        )  # fmt: skip
+        rows[number] = tuple(
+            StepRow(step=i + 1, metrics={n: v[i] for n, v in yielded.items()}, seconds=0.1)
+            for i in range(count)
+        )
+    return StudyData(
+        name="f", dataset="f", metric=ranking, direction="minimize", axes=tuple(grid[0]), trials=tuple(trials),
+        class_names=(), commands=(), environment={}, epochs={}, steps=rows,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def of_a_function() -> Callable[..., StudyData]:
+    return make_function_study
 
 
 @pytest.fixture(scope="session")

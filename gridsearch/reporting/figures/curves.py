@@ -58,7 +58,9 @@ def curves_figure(
     own = not data.kind.classifies
     panels = _metric_panels(data, points) if own else _PANELS
     down, across = -(-len(panels) // 2), min(len(panels), 2)
-    title = f"Learning curves of the best {plural(len(points), 'point')}.{_seeds_note(points)}"
+    left = len(_yielded(data, points)) - len(panels) if own else 0
+    more = f" Not drawn: {plural(left, 'more metric')}." if left > 0 else ""
+    title = f"Learning curves of the best {plural(len(points), 'point')}.{_seeds_note(points)}{more}"
     width = 5.0 * across if across > 1 else 7.0
     figure = new_figure(width, 3.9 * down + 0.22 * len(points), title)
     grid = panel_grid(figure, len(panels), across)
@@ -102,14 +104,18 @@ def _dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
 
 def _metric_panels(data: StudyData, points: Sequence[RankedPoint]) -> Sequence[tuple[str, str]]:
     """Return the metrics that these points have yielded, the ranking one first, with their names in words."""
-    rows = (row for p in points for t in p.complete for row in data.steps.get(t.number, ()))
-    names = dict.fromkeys([data.metric, *(name for row in rows for name in row.metrics)])
-    shown = list(names)[:_MOST_PANELS]
+    shown = _yielded(data, points)[:_MOST_PANELS]
     words = distinct_labels([metric_name(n) for n in shown], 60)
     return [
         (name, legible(w, f"metric {i}"))
         for i, (name, w) in enumerate(zip(shown, words, strict=True), start=1)
     ]
+
+
+def _yielded(data: StudyData, points: Sequence[RankedPoint]) -> list[str]:
+    """Return the names of all metrics that these points have yielded, the ranking one first."""
+    rows = (row for p in points for t in p.complete for row in data.steps.get(t.number, ()))
+    return list(dict.fromkeys([data.metric, *(name for row in rows for name in row.metrics)]))
 
 
 def _step_curves(data: StudyData, point: RankedPoint, metric: str) -> np.ndarray:

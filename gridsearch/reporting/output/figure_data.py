@@ -285,7 +285,8 @@ def _curves(data: StudyData, ranking: Ranking, only: int | None, most: int) -> d
         place = names.index(shown[0])
         share = is_share(shown[0], (value for each in found.values() for value in each[place]))
         drawn.append({"title": title, "share": share, "lines": [_line_name(n) for n in shown]})
-    return {"panels": drawn, "trials": found, "leftOut": left_out}
+    more = 0 if data.kind.classifies else len(_yielded(data)) - len(panels)
+    return {"panels": drawn, "trials": found, "leftOut": left_out, "moreMetrics": max(0, more)}
 
 
 def _confusion(
@@ -327,11 +328,14 @@ def _trials(ranking: Ranking) -> Iterator[TrialRecord]:
 
 
 def _step_panels(data: StudyData) -> list[tuple[str, str]]:
-    names = dict.fromkeys(
-        [data.metric, *(name for rows in data.steps.values() for row in rows for name in row.metrics)]
-    )
-    shown = list(names)[:_MOST_STEP_PANELS]
+    shown = _yielded(data)[:_MOST_STEP_PANELS]
     return list(zip(distinct_labels([metric_name(n) for n in shown], 60), shown, strict=True))
+
+
+def _yielded(data: StudyData) -> list[str]:
+    """Return the names of all metrics that a function yielded, the ranking one first."""
+    names = (name for rows in data.steps.values() for row in rows for name in row.metrics)
+    return list(dict.fromkeys([data.metric, *names]))
 
 
 def _line_name(metric: str) -> str:

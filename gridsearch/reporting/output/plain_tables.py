@@ -119,6 +119,9 @@ def points_table(data: StudyData, *, ranking: Ranking | None = None) -> PlainTab
     """
     ranking = ranking or rank(data)
     extra = list(ranking.others)
+    if not data.kind.classifies:  # all of them, not only those that tables have space for
+        names = dict.fromkeys(name for trial in data.trials for name in trial.metrics)
+        extra = [name for name in names if name != data.metric]
     if data.kind.classifies and "val_accuracy" not in (data.metric, *extra):
         extra.append("val_accuracy")
     if data.kind.classifies:

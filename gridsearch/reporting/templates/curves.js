@@ -125,6 +125,7 @@
     const behind = found.points.length - FEW;
     if (behind > 0) notes.push(`Faint: ${report.counted(Math.min(behind, MOST_FAINT), "more point")}${behind > MOST_FAINT ? `, of ${behind}` : ""}.`);
     if (study.curves.leftOut) notes.push(`Not in this page: the curves of ${report.counted(study.curves.leftOut, "more trial")}.`);
+    if (study.curves.moreMetrics) notes.push(`Not drawn: ${report.counted(study.curves.moreMetrics, "more metric")}.`);
     if (!found.points.length) return void report.place(figure, [], { width: 260, height: 1, title: "Learning curves", note: "None of the chosen points has a curve." });
     const names = found.points.slice(0, FEW).map((point) => `${point.rank === null ? "" : `${point.rank}. `}${point.words}`);
     curvesOf(figure, found, { title: "Learning curves of the chosen points", names, notes });

@@ -292,33 +292,11 @@ def test_without_scripts_the_still_figures_stand_there_in_the_readers_scheme(bro
         assert (corner > 200) == bright
 
 
-def of_a_function(grid, loss, steps):
-    """Return a study of a function: a trial a point, with its loss and the losses of its steps."""
-    from gridsearch.records import FunctionSettings, StepRow, StudyData, TrialRecord, trial_key
-
-    trials, rows = [], {}
-    for number, params in enumerate(grid):
-        settings = FunctionSettings(objective="f", objective_source="ab" * 32, params=params)
-        trials.append(
-            TrialRecord(
-                number=number, key=trial_key(settings, 0), seed=0, state=TrialState.COMPLETE, params=params,
-                settings=settings, value=loss(params), metrics={"loss": loss(params), "other": params["x"]}, epochs=3,
-                seconds=0.5 + number, attempts=1, error=None,
-            )
-        )  # fmt: skip
-        rows[number] = tuple(
-            StepRow(step=s, metrics={"loss": value}, seconds=0.1)
-            for s, value in enumerate(steps(loss(params)), 1)
-        )
-    return StudyData(
-        name="f", dataset="f", metric="loss", direction="minimize", axes=tuple(grid[0]), trials=tuple(trials),
-        class_names=(), commands=(), environment={}, epochs={}, steps=rows,
-    )  # fmt: skip
-
-
-def test_a_study_of_a_function_has_figures_that_answer(browser, tmp_path):
+def test_a_study_of_a_function_has_figures_that_answer(browser, tmp_path, of_a_function):
     data = of_a_function(
-        [{"x": x} for x in (-1.0, 0.5, 2.0)], lambda p: p["x"] ** 2, lambda end: [end + 2, end + 1, end]
+        [{"x": x} for x in (-1.0, 0.5, 2.0)],
+        lambda p: {"loss": p["x"] ** 2, "other": p["x"]},
+        lambda name, end: [end + 2, end + 1, end] if name == "loss" else [],
     )
     files = write_report(data, folder=tmp_path, predictions=lambda _: None)
     with opened(browser, files.page) as page:
@@ -346,10 +324,12 @@ TICKS = """(name) => [...document.querySelectorAll(`figure[data-figure="${name}"
 
 
 @pytest.mark.parametrize(("base", "step"), [(-1e6, 1e-3), (0.5, 1e-9), (12345678.0, 0.25), (3e12, 1.0)])
-def test_numbers_of_any_size_are_apart_whole_and_told_apart(browser, tmp_path, base, step):
+def test_numbers_of_any_size_are_apart_whole_and_told_apart(browser, tmp_path, of_a_function, base, step):
     grid = [{"x": x, "y": y} for x in (1, 2, 3, 4) for y in (1, 2)]
     data = of_a_function(
-        grid, lambda p: base + step * p["x"] * p["y"], lambda end: [end + 2 * step, end + step, end]
+        grid,
+        lambda p: {"loss": base + step * p["x"] * p["y"]},
+        lambda _, end: [end + 2 * step, end + step, end],
     )
     files = write_report(data, folder=tmp_path, predictions=lambda _: None)
     for width in (420, 1100):

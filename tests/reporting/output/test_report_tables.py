@@ -6,16 +6,20 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from gridsearch.records import TrialState
 from gridsearch.reporting import (
+    curves_figure,
     epochs_frame,
     per_class_csv,
     points_frame,
+    rank,
     ranking_csv,
     trials_csv,
     trials_frame,
 )
+from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.output.plain_tables import PlainTable, to_csv
 from gridsearch.reporting.stats.predictions import harmless
 
@@ -116,3 +120,19 @@ def test_the_per_class_csv_counts_images_and_mistakes(predictions, fashion):
     assert frame["images"].sum() == 2000
     assert frame["most_often_taken_for"][6] == "T-shirt/top"
     assert (frame["correct"] / frame["images"]).tolist() == pytest.approx(frame["recall"].tolist(), rel=1e-5)
+
+
+def test_the_ranking_of_a_function_has_all_its_metrics_and_curves_say_how_many_are_not_drawn(of_a_function):
+    names = [f"m{i}" for i in range(20)]
+    data = of_a_function(
+        [{"x": 1}, {"x": 2}],
+        lambda p: {name: p["x"] + i for i, name in enumerate(names)},
+        lambda _, end: [end + 1, end],
+    )
+    frame = points_frame(data)
+    assert set(names[1:]) <= set(frame)
+    assert [frame[name][0] for name in names[1:]] == [1 + i for i in range(1, 20)]
+    assert all(name in ranking_csv(data).decode().splitlines()[0].split(",") for name in names[1:])
+    words = " ".join(text.get_text() for text in curves_figure(data).findobj(Text))
+    assert "Not drawn: 16 more metrics." in " ".join(words.split())
+    assert figure_data(data, rank(data))["curves"]["moreMetrics"] == 16
