@@ -97,8 +97,9 @@ def part_words(data: StudyData) -> str:
         words.append(f"Only trials with {part.words}: {count}.")
     if data.own_metric:
         by, own = metric_name(data.metric), metric_name(data.own_metric)
-        guessed = not data.kind.classifies  # what is better of a metric that this program knows goes without saying
-        better = ", the lower the better" if guessed and data.direction == "minimize" else ""
+        # of a metric that this program knows it goes without saying
+        less = data.direction == "minimize" and not data.kind.classifies
+        better = ", the lower the better" if less else ""
         words.append(f"Ranked by {by}{better}; the study itself is ranked by {own}.")
     return " ".join(words)
 
