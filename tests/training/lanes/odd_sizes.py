@@ -115,3 +115,42 @@ class ComparesTheBatch(Net):
 
 
 oddity("vmap", "depends on the batch")(ComparesTheBatch)
+
+
+class NormsPartsOfTheBatch(Net):
+    """A batch norm of eight images at a time; fewer, as in any check of the first steps, are one part."""
+
+    def forward(self, x):
+        h = self.one(x.flatten(1))
+        return self.two(torch.cat([self.norm(part) for part in h.split(8)]).relu())
+
+
+oddity("vmap", "for 16 images")(NormsPartsOfTheBatch)
+
+
+class MixesWithTheSixthNext(Net):
+    """Of three images the sixth next is the same one."""
+
+    def forward(self, x):
+        h = self.hidden(x)
+        return self.two(h * h.roll(6, 0))
+
+
+oddity("stacked")(MixesWithTheSixthNext)
+
+
+class TreatsTheFirstOtherwise(ConvNet):
+    def forward(self, x):
+        h = self.conv(x).relu()
+        return self.two(torch.cat([h[:5] * 2, h[5:]]).mean((2, 3)))
+
+
+oddity("stacked")(TreatsTheFirstOtherwise)
+
+
+class ActsOnTheRestOfTheBatch(Net):
+    def forward(self, x):
+        return super().forward(x) * (2 if self.training and x[9:].shape[0] else 1)
+
+
+oddity("vmap", "does not agree")(ActsOnTheRestOfTheBatch)

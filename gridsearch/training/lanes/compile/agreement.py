@@ -63,7 +63,7 @@ _NOISE = 1e-3
 _ROUNDING, _ROUNDED = 4, 0.05
 """How far rounding to bfloat16 may take it from what is not rounded: times what the models' own does, and besides."""
 
-_NUDGES, _UNSTABLE = 3, 0.3
+NUDGES, _UNSTABLE = 3, 0.3
 """How many sets of last digits show what rounding does, and what share of a value it may change at most."""
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -98,13 +98,13 @@ def check(network: Network, storage: Storage, originals: Originals) -> None:
             raise
         x_BCHW, drawing = originals.more(), torch.Generator().manual_seed(0)
         for slot, model in enumerate(models):  # tracing has moved their running statistics
-            _load(model, storage.lane_tensors(slot))
+            load_tensors(model, storage.lane_tensors(slot))
         references = [Reference.of(model, x_BCHW, precision) for model in models]
-        nudged = [_nudged(models[0], x_BCHW, precision.unrounded, drawing) for _ in range(_NUDGES)]
+        nudged = [_nudged(models[0], x_BCHW, precision.unrounded, drawing) for _ in range(NUDGES)]
 
         def compare(pairs: Pairs, training: bool) -> None:
             values = [_values([r.passes[training]], network, storage, training=training) for r in nudged]
-            _compare_nudged(pairs, values, limits)
+            compare_nudged(pairs, values, limits)
 
         _hold(network, storage, references, x_BCHW, precision, compare)
 
@@ -131,7 +131,7 @@ def _hold(
         rounded = [r.rounded[training] for r in references if r.rounded is not None]
         if rounded:
             found = _pairs(network, storage, rounded, x_BCHW, precision, form, training=training)
-            _compare_rounding(found, tuple([theirs for _, theirs in pairs] for pairs in exact))
+            compare_rounding(found, tuple([theirs for _, theirs in pairs] for pairs in exact))
 
 
 def _nudged(
@@ -140,14 +140,14 @@ def _nudged(
     """Return what a model computes with other last digits; it is afterwards as it was."""
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.is_floating_point()}
     try:
-        _load(model, {name: value + _last_digits(value, drawing) for name, value in before.items()})
-        return Reference.of(model, x_BCHW + _last_digits(x_BCHW, drawing), precision)
+        load_tensors(model, {name: value + last_digits(value, drawing) for name, value in before.items()})
+        return Reference.of(model, x_BCHW + last_digits(x_BCHW, drawing), precision)
     finally:
-        _load(model, before)
+        load_tensors(model, before)
 
 
 @torch.no_grad()
-def _load(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+def load_tensors(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
     """Copy values into a model's parameters and buffers."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, value in values.items():
@@ -184,7 +184,7 @@ def check_same(
         exact = _computed(theirs, storage, x_BCHW, precision.unrounded)
         if precision.rounds:
             rounded = _computed(theirs, storage, x_BCHW, precision)
-            _compare_rounding(_paired(found, rounded), exact)
+            compare_rounding(_paired(found, rounded), exact)
         return _paired(found, exact)
 
     limits = _limits(precision)
@@ -203,8 +203,8 @@ def check_same(
             _compare(pairs, limits)
         except Disagrees:
             drawing = torch.Generator().manual_seed(0)
-            nudged = [_computed(theirs, storage, images, precision, drawing) for _ in range(_NUDGES)]
-            _compare_nudged(pairs, nudged, limits)
+            nudged = [_computed(theirs, storage, images, precision, drawing) for _ in range(NUDGES)]
+            compare_nudged(pairs, nudged, limits)
 
 
 def _computed(
@@ -226,8 +226,8 @@ def _computed(
     lanes = range(storage.lanes)
     before = [storage.lane_tensors(slot) for slot in lanes]
     if digits is not None:
-        x_BCHW = x_BCHW + _last_digits(x_BCHW, digits)
-        storage.flat.add_(_last_digits(storage.flat, digits))
+        x_BCHW = x_BCHW + last_digits(x_BCHW, digits)
+        storage.flat.add_(last_digits(storage.flat, digits))
     network.dropout.generators = [
         torch.Generator().manual_seed(seeds.stream(slot, "trial")) for slot in lanes
     ]
@@ -261,7 +261,7 @@ def _paired(ours: Kinds, theirs: Kinds) -> Pairs:
     return tuple(list(zip(*kind, strict=True)) for kind in zip(ours, theirs, strict=True))
 
 
-def _last_digits(values: torch.Tensor, drawing: torch.Generator) -> torch.Tensor:
+def last_digits(values: torch.Tensor, drawing: torch.Generator) -> torch.Tensor:
     """Return changes of the size of a last digit, of 1 where a value is less: a bias of 0 moves a ReLU off its edge."""
     noise = torch.randn(values.shape, generator=drawing).to(values)
     return torch.finfo(values.dtype).eps * noise * values.abs().clamp_min(1)
@@ -346,7 +346,7 @@ def _compare(kinds: Pairs, limits: Sequence[float]) -> None:
                 raise Disagrees("its K-lane form does not agree with the model itself")
 
 
-def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limits: Sequence[float]) -> None:
+def compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limits: Sequence[float]) -> None:
     """Compare what makes rounding large: ours may be about as far as what comes of other last digits.
 
     Args:
@@ -377,7 +377,7 @@ def _compare_nudged(kinds: Pairs, nudged: Sequence[Kinds], limits: Sequence[floa
                 raise Disagrees("its K-lane form does not agree with the model itself")
 
 
-def _compare_rounding(kinds: Pairs, exact: Kinds) -> None:
+def compare_rounding(kinds: Pairs, exact: Kinds) -> None:
     """Compare what is rounded to bfloat16 in other places: it must be about as near to what is not rounded.
 
     Args:

@@ -43,6 +43,7 @@ class Network(Protocol):
         folds: whether it takes the lanes' normalization into the first layer.
         has_dropout: whether it has dropout.
         kernels: whether it has compiled kernels, so that a lone lane too is faster than the model itself.
+        counts: whether a few images may not show all that it does with many; see `Traced.counts`.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Network(Protocol):
     folds: bool
     has_dropout: bool
     kernels: bool
+    counts: bool
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
@@ -160,6 +162,7 @@ class StackedNetwork:
         self.folds = True
         self.has_dropout = False
         self.kernels = False
+        self.counts = False
         self._width = LaneCount(storage.lanes)
         self._graphs: dict[tuple[bool, Form], CompiledGraph] = {}
         self._sample = x_BCHW
@@ -178,6 +181,7 @@ class StackedNetwork:
                     host_streams=host_streams,
                 )
                 traced = trace(model, x_BCHW, training=training)
+                self.counts |= traced.counts
                 self._graphs[training, form] = rewrite(builder, traced, x_BCHW, form)
                 if training and builder.has_dropout:
                     self.dropout.orders = builder.found.orders
@@ -251,6 +255,7 @@ class VmapNetwork:
     folds = False
     has_dropout = False
     kernels = False
+    counts = False
 
     def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
         del x_BCHW

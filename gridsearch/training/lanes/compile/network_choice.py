@@ -1,7 +1,8 @@
 """Which network trains lanes of these models: the stacked one, the vmapped one, or none.
 
 Stands between the models that lanes start from and the program that trains them.  Neither network is trusted before
-its logits, gradients and buffers agree with those of each lane's own module on a few images.
+its logits, gradients and buffers agree with those of each lane's own module on a few images, and the logits of a
+traced one on a whole batch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from gridsearch.errors import said
 from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check
+from gridsearch.training.lanes.compile.batch_agreement import OfModel, OfNetwork, check_batch
 from gridsearch.training.lanes.compile.lane_values import NotPackable, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import adopt_tensors
 from gridsearch.training.lanes.compile.network import StackedNetwork, VmapNetwork
@@ -38,6 +40,7 @@ def choose(
     rates: Sequence[float | None] | None = None,
     *,
     more: Callable[[], torch.Tensor] | None = None,
+    whole: Callable[[], torch.Tensor] | None = None,
     compiles: bool = False,
     host_streams: bool = True,
 ) -> tuple[Network, Storage]:
@@ -49,6 +52,7 @@ def choose(
         precision: how the lanes compute.
         rates: each lane's dropout rate, None where it is the model's own.
         more: gives the images of a step, for networks that make rounding large; see `check`.
+        whole: gives as many images as the largest step takes; see `check_batch`.
         compiles: kernels may be compiled for them, which recorded steps cannot run.
         host_streams: each lane has a generator on the host, which recorded steps cannot ask.
 
@@ -57,7 +61,7 @@ def choose(
         Exception: whatever the models raise.
     """
     rates = [None] * len(models) if rates is None else rates
-    originals, storage = _originals(models, x_BCHW, precision, more)
+    originals, storage = _originals(models, x_BCHW, precision, more, whole)
     if storage.flat.dtype != precision.weights:
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
@@ -117,6 +121,7 @@ def _originals(
     x_BCHW: torch.Tensor,
     precision: Precision,
     more: Callable[[], torch.Tensor] | None,
+    whole: Callable[[], torch.Tensor] | None,
 ) -> tuple[Originals, Storage]:
     """Return the models with what each does by itself, and the weights of all.
 
@@ -138,7 +143,7 @@ def _originals(
         raise NotPackable("the lanes' models train different parameters")
     if not first:
         raise NotPackable("none of its parameters gets a gradient")
-    return Originals(models, x_BCHW, precision, references, more), Storage(models, first)
+    return Originals(models, x_BCHW, precision, references, more, whole), Storage(models, first)
 
 
 def _stacked(
@@ -163,6 +168,12 @@ def _stacked(
     stacked.dropout.rates = list(rates)
     try:
         check(stacked, storage, originals)
+        if stacked.counts and originals.whole is not None:
+            check_batch(
+                *(OfNetwork(stacked, storage), OfModel(models[0], storage), originals.whole()),
+                originals.precision.unrounded,
+                masks=not stacked.has_dropout or x_BCHW.device.type == "cpu",
+            )
     except Disagrees as error:
         if not compiles or isinstance(error, Undecided):
             raise

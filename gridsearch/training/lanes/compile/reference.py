@@ -208,6 +208,7 @@ class Originals:
         precision: how they compute.
         references: what they make of these.
         more: gives the images of a step; None where there are no others.
+        whole: likewise as many as the largest step takes.
     """
 
     models: Sequence[nn.Module]
@@ -215,3 +216,4 @@ class Originals:
     precision: Precision
     references: Sequence[Reference]
     more: Callable[[], torch.Tensor] | None
+    whole: Callable[[], torch.Tensor] | None = None

@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.compile.lane_values import Order
 
 
+_COUNT_NOTHING = frozenset(
+    ("add", "iadd", "sub", "isub", "mul", "imul", "truediv", "itruediv", "div", "neg", "pow", "abs", "square",
+     "sqrt", "rsqrt", "exp", "log", "log1p", "sin", "cos", "erf", "maximum", "minimum", "clamp", "relu",
+     "relu_", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid",
+     "logsigmoid", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid", "prelu", "conv2d", "linear",
+     "pooled_convolution", "batch_norm", "group_norm", "layer_norm", "dropout", "dropout1d", "dropout2d",
+     "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "flatten",
+     "permute", "transpose", "squeeze", "unsqueeze", "cat", "concat", "stack", "mean", "sum", "amax", "amin",
+     "softmax", "log_softmax", "matmul", "bmm", "contiguous", "clone", "detach",)
+)  # fmt: skip
+"""Functions and methods that treat all images alike, however many there are."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Traced:
     """A model's graph in one mode.
@@ -42,6 +55,12 @@ class Traced:
         """What two graphs have alike that compute the same."""
         constants = sorted((name, content(t)) for name, t in self.constants.items())
         return self.graph.python_code("self").src, *constants
+
+    @property
+    def counts(self) -> bool:
+        """Whether the graph may do with many images something else than with few; layers as modules do not."""
+        called = (node for node in self.graph.nodes if node.op in ("call_function", "call_method"))
+        return any(getattr(node.target, "__name__", node.target) not in _COUNT_NOTHING for node in called)
 
 
 def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: bool) -> Traced:

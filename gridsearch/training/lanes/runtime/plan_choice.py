@@ -26,6 +26,7 @@ from gridsearch.training.kernels.compiler import version_of
 from gridsearch.training.kernels.op import Layout, vector_numbers
 from gridsearch.training.kernels.stages import Recurrent, numbers
 from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
+from gridsearch.training.lanes.compile.batch_agreement import OfNetwork, check_batch
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.step_plan import plan_network
@@ -106,6 +107,9 @@ def plan_steps(
         ours = PlanNetwork(planned, storage, has_dropout=network.has_dropout)
         whole_step = max(plan.batch, SAMPLE)
         check_same(ours, network, storage, x_BCHW, precision, more=lambda: first_images(whole_step))
+        if network.counts:
+            lanes = OfNetwork(ours, storage), OfNetwork(network, storage)
+            check_batch(*lanes, first_images(plan.batch), precision)
         if module_is_faster(
             *(planned, steps, storage, model, x_BCHW, precision),
             images=plan.batch,

@@ -96,16 +96,17 @@ class PackProgram:
         def first_images(count: int) -> torch.Tensor:
             return sample(data.train[torch.arange(count, device=data.device) % len(data.train)])
 
+        self.plan = batches_of(models[0], members[0].settings, data)
         self.network, self.storage = choose(
             models,
             first_images(SAMPLE),
             precision,
             [m.settings.dropout for m in members],
             more=lambda: first_images(max(SAMPLE, min(members[0].settings.batch, _COMPARED))),
+            whole=lambda: first_images(self.plan.batch),
             compiles=not self._counted,
             host_streams=not self._counted,
         )
-        self.plan = batches_of(models[0], members[0].settings, data)
         if self.network.method == "vmap":
             check_sizes(models[0], self.storage.names, map(first_images, self.plan.sizes), precision)
         self._epochs = MemberEpochs(data, self.plan, precision.weights, own.augment)
