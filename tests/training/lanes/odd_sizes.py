@@ -154,3 +154,29 @@ class ActsOnTheRestOfTheBatch(Net):
 
 
 oddity("vmap", "does not agree")(ActsOnTheRestOfTheBatch)
+
+
+class CountsLargeWeights(Net):
+    """A size that changes as the weights do."""
+
+    def forward(self, x):
+        large = self.one.weight[self.one.weight.abs() > 0.05]
+        return super().forward(x) * (large.numel() / 320)
+
+
+oddity("solo", "decides how long")(CountsLargeWeights)
+
+
+class TakesWhatAMaskSays(Net):
+    """A size that follows from a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.arange(10) % 3 > 0)
+        self.two = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.two(self.hidden(x)[:, self.mask])
+
+
+oddity("stacked")(TakesWhatAMaskSays)

@@ -14,6 +14,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
+from gridsearch.training.lanes.compile.content_sizes import SizeWatch, check_sizes_fixed
 from gridsearch.training.lanes.compile.in_place import Place, read_what_was_changed
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import content, generator_states, plain_state
@@ -117,6 +118,7 @@ class Found:
         draws: nodes that drew from torch's generator.
         changes: nodes that changed an argument in place.
         constants: nodes whose result has no gradient with respect to what they read, as that of a comparison.
+        sized: nodes whose result is as long as what a tensor holds says.
         places: where the results lay in memory.
         orders: the order in memory of what is drawn in the likeness of each result that a node reads, by its name.
     """
@@ -126,6 +128,7 @@ class Found:
     draws: set[fx.Node] = field(default_factory=set)
     changes: set[fx.Node] = field(default_factory=set)
     constants: set[fx.Node] = field(default_factory=set)
+    sized: set[fx.Node] = field(default_factory=set)
     places: dict[fx.Node, tuple[Place, ...]] = field(default_factory=dict)
     orders: dict[str, tuple[Order, ...]] = field(default_factory=dict)
 
@@ -137,6 +140,7 @@ class _Inspector(fx.Interpreter):
         super().__init__(model, graph=traced.graph)
         self.found = Found()
         self._constants = traced.constants
+        self._sizes = SizeWatch()  # type: ignore[no-untyped-call]
 
     def fetch_attr(self, target: str) -> Any:
         """Return a parameter, a buffer or a constant."""
@@ -147,8 +151,11 @@ class _Inspector(fx.Interpreter):
         given = [self.env[node] for node in n.all_input_nodes]
         tensors = [one for one in given if isinstance(one, torch.Tensor)]
         versions, state = [t._version for t in tensors], torch.get_rng_state()
-        result = super().run_node(n)
+        with self._sizes as sizes:
+            result = super().run_node(n)
         found = self.found
+        if sizes.seen:
+            found.sized.add(n)
         found.orders[n.name] = tuple(_order(one) for one in given)
         found.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
         found.results[n] = pytree.tree_map_only(torch.Tensor, lambda t: t.detach().to("meta"), result)
@@ -197,7 +204,11 @@ def inspect(model: nn.Module, traced: Traced, x_BCHW: torch.Tensor) -> Found:
             inspector.run(x_BCHW.clone())
     except Exception as error:
         raise NotStackable(f"its graph does not run: {_one_line(error)}") from error
-    return inspector.found
+    found = inspector.found
+    check_sizes_fixed(
+        *(model, found.sized, found.draws, found.results), lambda: inspector.run(x_BCHW.clone())
+    )
+    return found
 
 
 def _one_line(error: BaseException) -> str:
