@@ -163,6 +163,23 @@ class SpectralTwice(Twice):
 oddity("stacked")(SpectralTwice)
 
 
+@oddity("solo", "has the memory of")
+def tied_by_memory():
+    """Two parameters, of which one is a view of the other: a step of each moves both."""
+    net = Tied().double()
+    net.two.weight = nn.Parameter(net.one.weight.t())
+    return net
+
+
+@oddity("solo", "has the memory of")
+def buffer_in_a_parameter():
+    """A part of a parameter that is kept without its gradient, and moves with it."""
+    net = Tied().double()
+    del net.two.weight
+    net.two.register_buffer("weight", net.one.weight.detach())
+    return net
+
+
 class SharedAndMapped(Twice):
     """A layer with two names, in a forward that cannot be traced."""
 

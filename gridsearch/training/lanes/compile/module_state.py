@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.lanes.compile.shared_memory import sharing
 from gridsearch.training.weight_hooks import (
     computed_names,
     detach_computed,
@@ -100,7 +101,7 @@ def why_alone(model: nn.Module) -> str | None:
             return f"{name} has a hook on its gradient"
         if type(tensor) not in (nn.Parameter, torch.Tensor, nn.Buffer) or tensor.layout is not torch.strided:
             return f"{name} is a {type(tensor).__name__} of layout {tensor.layout}"
-    return None
+    return sharing(named)
 
 
 def _why_alone(module: nn.Module) -> str | None:
@@ -356,6 +357,10 @@ class Fingerprint:
         for name in names:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
                 yield name, self.of(getattr(value, name), f"{where}.{name}", depth)
+        for kind in type(value).__mro__:
+            for name, held in vars(kind).items():
+                if isinstance(held, dict | list | set | collections.deque) and not name.startswith("__"):
+                    yield name, self.of(held, f"{where}.{name}", depth)
 
     def _function(self, function: types.FunctionType, where: str, depth: int) -> object:
         """A function with what it holds; its globals are examined where it is called."""

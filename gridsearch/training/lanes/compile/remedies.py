@@ -34,6 +34,7 @@ _REMEDIES: Final = tuple(
         (r"computes with other weights than its parameters", "assign recurrent layers' parameters by load_state_dict"),
         (r"that is part of another$", "clone() it, or take the part in forward()"),
         (r"keeps a tensor", _BUFFER),
+        (r"has the memory of", "tie them as one parameter of two names, clone() one, or take the view in forward()"),
         (r"none of its sub-modules$", "make it an attribute of a module, or put it into nn.ModuleList"),
         (r"deeper than is looked$|may keep state of its own$", "keep plain values: numbers, texts, lists, dicts"),
         (r"draws random numbers in evaluation", "draw only `if self.training`"),
