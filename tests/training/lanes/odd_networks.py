@@ -12,6 +12,9 @@ LATE = 7
 
 ODDITIES = {}
 
+SHARED = {}
+"""What networks of other modules change."""
+
 
 def oddity(method, reason=""):
     """Note a network by its name, the method it may train by ("stacked", "vmap", "solo"), and a word of the reason."""

@@ -15,6 +15,7 @@ from gridsearch.training import method_of
 from gridsearch.training.resident_data import ResidentCache
 from tests.training.lanes import (  # noqa: F401  (they note their networks among the oddities, as the others do)
     odd_hooks,
+    odd_places,
     odd_sizes,
     odd_states,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import functools
 import gc
 import os
 import random
@@ -26,7 +27,7 @@ from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.module_state import Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -55,10 +56,15 @@ _METHODS = frozenset(
     ("data", "requires_grad_", "set_", "register_hook", "register_post_accumulate_grad_hook", "register_buffer",
      "register_parameter", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
      "register_full_backward_pre_hook", "register_module", "add_module", "load_state_dict", "train", "eval",
-     "__dict__", "__setattr__", "is_grad_enabled")
+     "__dict__", "__setattr__", "is_grad_enabled", "initial_seed", "get_rng_state", "default_generator",
+     "register_prehook", "register_multi_grad_hook")
 )  # fmt: skip
 """Attributes whose use may change a module, or read what is not in its graph."""
 
+_DESCRIBE = (staticmethod, classmethod, property, functools.cached_property)
+"""What a class has under a name that gives something else: their code is examined as it runs."""
+
+_LOADS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
 _STORES = {"STORE_ATTR": "sets", "DELETE_ATTR": "deletes", "STORE_GLOBAL": "sets", "DELETE_GLOBAL": "deletes"}
 _MAKERS = ("__init__", "__new__", "__post_init__", "__del__")
 """They set attributes of an object that is new, or ends."""
@@ -130,27 +136,40 @@ class Watch:
                 self._problem = problem
 
     def _check_frame(self, frame: types.FrameType) -> None:
-        problem, names = _reading(frame.f_code)
+        problem, names, attributes = _reading(frame.f_code)
         if problem:
             raise TrainsAlone(f"its forward {problem} (in {frame.f_code.co_qualname})")
         held = frame.f_globals
         for name in names:
             if name in held:
                 self._refer(name, id(held), partial(held.get, name), frame)
+                self._refer_inside(held[name], name, attributes, frame)
         for name in frame.f_code.co_freevars:
             if name in frame.f_locals:
                 value = frame.f_locals[name]
                 self._refer(name, id(value), partial(_itself, value), frame)
+                self._refer_inside(value, name, attributes, frame)
 
-    def _refer(self, name: str, owner: int, get: Callable[[], Any], frame: types.FrameType) -> None:
+    def _refer_inside(self, value: Any, name: str, attributes: Sequence[str], frame: types.FrameType) -> None:
+        """Note what code may ask a module or a class for, by the names of attributes in it."""
+        for attribute in attributes if _has_own_content(value) else ():
+            inner = vars(value).get(attribute)
+            if attribute in vars(value) and not isinstance(inner, _DESCRIBE):
+                path = f"{name}.{attribute}"
+                if self._refer(path, id(value), partial(_inside, value, attribute), frame):
+                    self._refer_inside(inner, path, attributes, frame)
+
+    def _refer(self, name: str, owner: int, get: Callable[[], Any], frame: types.FrameType) -> bool:
+        """Note what code refers to, and say whether that is new."""
         key = owner, name
         if key in self._refers:
-            return
+            return False
         value = get()
         origin = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
             raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
         self._refers[key] = get, self._fingerprint.of(value, name)
+        return True
 
 
 def _imports(frame: types.FrameType) -> bool:
@@ -185,6 +204,19 @@ def _itself(value: Any) -> Any:
     return value
 
 
+def _inside(owner: Any, name: str) -> Any:
+    return vars(owner).get(name)
+
+
+def _has_own_content(value: Any) -> bool:
+    """Whether something is a module or a class of neither torch nor Python, whose attributes its code may change."""
+    module = (
+        value if isinstance(value, types.ModuleType) else sys.modules.get(getattr(value, "__module__", ""))
+    )
+    file = getattr(module, "__file__", None)
+    return isinstance(value, types.ModuleType | type) and file is not None and _is_own(file)
+
+
 @cache
 def _is_own(filename: str) -> bool:
     """Whether code is neither torch's, nor Python's, nor made by Python itself, nor what trains here."""
@@ -195,30 +227,34 @@ def _is_own(filename: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _reading(code: types.CodeType) -> tuple[str, tuple[str, ...]]:
-    """Return what a function does that may change how it acts, "" for nothing, and the globals that it refers to."""
+def _reading(code: types.CodeType) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return what a function does that may change how it acts, "" for nothing, and the globals and attributes in it."""
     names: list[str] = []
+    attributes: list[str] = []
     for step in dis.get_instructions(code):
         what, name = step.opname, str(step.argval)
         if what in _STORES:
-            return f"keeps state of its own: it {_STORES[what]} {name}", ()
+            return f"keeps state of its own: it {_STORES[what]} {name}", (), ()
         if what in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
-            return f"keeps state of its own: it sets {name}", ()
-        if what in ("LOAD_ATTR", "LOAD_METHOD") and name in _METHODS:
-            return f"uses {name}", ()
+            return f"keeps state of its own: it sets {name}", (), ()
+        if what in _LOADS and name in _METHODS:
+            return f"uses {name}", (), ()
+        if what in _LOADS:
+            attributes.append(name)
         if what in ("LOAD_GLOBAL", "LOAD_NAME"):
             if name in _BUILTINS and hasattr(builtins, name):
-                return f"uses {name}", ()
+                return f"uses {name}", (), ()
             names.append(name)
         if what in ("IMPORT_NAME",) and name.partition(".")[0] in _OUTSIDE:
-            return f"asks {name}", ()
+            return f"asks {name}", (), ()
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            problem, more = _reading(inner)
+            problem, more, inside = _reading(inner)
             if problem:
-                return problem, ()
+                return problem, (), ()
             names += more
-    return "", tuple(dict.fromkeys(names))
+            attributes += inside
+    return "", tuple(dict.fromkeys(names)), tuple(dict.fromkeys(attributes))
 
 
 __all__ = ["Watch"]
