@@ -21,9 +21,15 @@ from gridsearch.zoo.datasets.summary import described
     ],
 )
 def test_classes_are_named_with_their_numbers_of_images(counts, said):
+    assert described(labelled(counts, "abcdefghi")) == f"{said}; no test set, so a sixth is held out as test"
+
+
+def test_a_line_s_end_in_a_label_ends_no_line():
+    assert described(labelled([2, 1], ["a", "b\nc"])).startswith("3 images, 2 classes: a 2, b c 1;")
+
+
+def labelled(counts, names):
     labels = np.repeat(np.arange(len(counts)), counts)
     images = np.zeros((len(labels), 1, 2, 2), np.uint8)
-    names = tuple("abcdefghi"[: len(counts)])
     train = {"train_images": images, "train_labels": labels}
-    data = ImageData(**train, test_images=None, test_labels=None, class_names=names)
-    assert described(data) == f"{said}; no test set, so a sixth is held out as test"
+    return ImageData(**train, test_images=None, test_labels=None, class_names=tuple(names[: len(counts)]))

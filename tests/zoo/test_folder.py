@@ -334,3 +334,29 @@ def test_too_much_memory_is_seen_before_all_is_decoded(pets, tmp_path, monkeypat
     with pytest.raises(DataError, match="need"):
         FolderDataset(pets, memory_limit=1000)(tmp_path / "root", size=15)
     assert len(decoded) == 2
+
+
+def test_a_file_that_goes_while_its_folder_is_read_is_one_line(tmp_path, monkeypatch):
+    from gridsearch.zoo.datasets import scan
+
+    folder = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        paint(folder / name / "0.png")
+    every = scan.entries
+
+    def entries(where, skipped):
+        found = list(every(where, skipped))
+        if where.name == "dog":
+            (folder / "dog" / "0.png").unlink(missing_ok=True)
+        return iter(found)
+
+    monkeypatch.setattr(scan, "entries", entries)
+    with pytest.raises(DataError, match=r"dog/0\.png: No such file or directory"):
+        scan.scan(folder)
+
+
+def test_a_packed_folder_is_to_be_unpacked(tmp_path):
+    (tmp_path / "pets.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match="is not a folder") as refusal:
+        datasets.load(datasets.open_dataset(f"folder:{tmp_path / 'pets.zip'}"), tmp_path, {})
+    assert "unpack it" in refusal.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import stat
 import sys
@@ -207,28 +208,33 @@ class _Table:
             self._begun = True
             self._write("image", "class", "probability", "second", style="bold")
         others = sorted((share, name) for name, share in found.probabilities.items() if name != found.label)
-        second = f"{escaped(others[-1][1])} {100 * others[-1][0]:.1f} %" if others else ""
+        second = f"{_cell(others[-1][1])} {100 * others[-1][0]:.1f} %" if others else ""
         self._write(found.image, found.label, f"{100 * found.probability:.1f} %", second)
 
     def _write(self, image: str, name: str, share: str, second: str, style: str = "") -> None:
         if not self._out.is_terminal:
             from rich.segment import Segment, Segments
 
-            row = "\t".join((escaped(image), escaped(name), share, second)).rstrip()
+            row = "\t".join((_cell(image), _cell(name), share, second)).rstrip()
             self._out.print(Segments([Segment(row), Segment.line()]), end="")  # a Text would expand tabs
             return
         line = f"{_padded(image, self._image)}  {_padded(name, self._class)}  {share:>11}  {second}"
         self._out.print(line.rstrip(), highlight=False, soft_wrap=True, style=style)
 
 
+def _cell(text: str) -> str:
+    """Return a name as it stands in a table's cell: a tab or a line's end in it would end the cell."""
+    return re.sub(r"[\t\r\n]", lambda found: found[0].encode("unicode_escape").decode(), escaped(text))
+
+
 def _width(text: str) -> int:
     from rich.cells import cell_len
 
-    return cell_len(escaped(text))
+    return cell_len(_cell(text))
 
 
 def _padded(text: str, width: int) -> str:
-    return escaped(text) + " " * (width - _width(text))
+    return _cell(text) + " " * (width - _width(text))
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"best": best, "predict": predict}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LAYOUT", "TEST", "TRAIN", "VAL", "Found", "Skipped", "Tree", "scan"]
 
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+
 SUB_FOLDERS = "sub-folders of the classes"
 
 
@@ -103,7 +105,11 @@ def scan(folder: Path) -> Tree:
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     if what:
-        raise DataError(f"folder of images {str(folder)!r} {what}", hint=LAYOUT)
+        packed = folder.name.casefold().endswith(_PACKED) and folder.is_file()
+        raise DataError(
+            f"folder of images {str(folder)!r} {what}",
+            hint="unpack it first, and name the folder that comes of it" if packed else LAYOUT,
+        )
     skipped = Skipped()
     base = Place(folder.resolve(), "")
     try:
@@ -123,6 +129,10 @@ def scan(folder: Path) -> Tree:
                 )
     except PermissionError as error:
         raise DataError(f"folder of images {str(folder)!r}: {error.filename} cannot be read") from error
+    except OSError as error:  # a file that goes while its folder is read
+        raise DataError(
+            f"folder of images {str(folder)!r}: {error.filename}: {error.strerror}", hint="run again"
+        ) from error
     if len(names) < 2:
         what = f"one class, {names[0]!r}" if names else "no sub-folders"
         links = sum(line.endswith(": a link to a folder") for line in skipped.lines)

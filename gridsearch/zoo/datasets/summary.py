@@ -55,6 +55,7 @@ def cautions(data: ImageData) -> tuple[str, ...]:
 
 
 def _by_class(counts: np.ndarray, names: tuple[str, ...]) -> str:
+    names = tuple(" ".join(name.split()) for name in names)  # a label may hold a line's end
     if len(counts) <= _CLASSES_NAMED:
         return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts.tolist(), strict=True))
     shown = ", ".join(names[: _CLASSES_NAMED - 2])

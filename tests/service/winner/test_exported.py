@@ -235,6 +235,14 @@ def test_names_of_files_cannot_command_the_terminal(cli, exported, tmp_path):
     assert "[bold].png" in out
 
 
+def test_tabs_and_line_ends_in_names_end_no_cell(cli, exported, tmp_path):
+    name = "a\tb\nc.png"
+    exported.images(tmp_path / "images")[0].rename(tmp_path / name)
+    header, row = cli("predict", str(exported.folder), name).out.splitlines()
+    assert row.split("\t")[0] == r"a\tb\nc.png"
+    assert len(row.split("\t")) == len(header.split("\t"))
+
+
 def both_ways(folder, images):
     from gridsearch.service.winner.exported import ExportedModel
 
