@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from gridsearch.errors import escaped
+from gridsearch.user_output import answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,6 +148,7 @@ def harmless() -> Iterator[Harmless]:
     output = Harmless(before[0])
     sys.stdout, sys.stderr = output, Harmless(before[1])
     try:
-        yield output
+        with answering():
+            yield output
     finally:
         sys.stdout, sys.stderr = before

@@ -26,6 +26,7 @@ from gridsearch.plugins.objects import identity, module_address
 from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.shape_arguments import SHAPE_ARGUMENTS, Shape, words_of
 from gridsearch.plugins.source_files import sha256
+from gridsearch.user_output import kept_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -140,7 +141,8 @@ class Plugin:
     def _call(self, arguments: dict[str, Any], unasked: list[str]) -> torch.nn.Module:
         """Call the target, without those of the unasked arguments that whoever gets its `**options` does not know."""
         try:
-            module: torch.nn.Module = self.target(**arguments)
+            with kept_apart():
+                module: torch.nn.Module = self.target(**arguments)
         except TypeError as error:
             unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             if unknown is None or unknown[1] not in unasked or unknown[1] not in arguments:
@@ -302,7 +304,7 @@ def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
 
 def _load(load: Callable[[], Any], kind: str, locator: str) -> Any:
     try:
-        with importing(locator):
+        with importing(locator), kept_apart():
             return load()
     except PluginError:
         raise

@@ -28,6 +28,7 @@ from gridsearch.service.prepare.replicates import open_or_more
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.service.prepare.tried_models import check_outputs
 from gridsearch.spec import expand_study
+from gridsearch.user_output import kept_apart
 from gridsearch.zoo import datasets
 from gridsearch.zoo.pretrained import frozen_of
 
@@ -352,10 +353,11 @@ def _check_own_code(catalog: Catalog, images: ImageData, drafts: Sequence[TrialD
             from gridsearch.training import check_augment, check_optimizer
 
             target = catalog.find_part(kind, name).target
-            if kind == "optimizer":
-                check_optimizer(target, settings)
-            else:
-                check_augment(target, settings, images.train_images[:_TRIED])
+            with kept_apart():
+                if kind == "optimizer":
+                    check_optimizer(target, settings)
+                else:
+                    check_augment(target, settings, images.train_images[:_TRIED])
 
 
 def _check_frozen(catalog: Catalog, drafts: Sequence[TrialDraft]) -> None:

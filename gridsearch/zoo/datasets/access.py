@@ -13,6 +13,7 @@ from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
 from gridsearch.plugins.arithmetic import computing
 from gridsearch.random_streams import Streams
+from gridsearch.user_output import kept_apart
 from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 
@@ -301,7 +302,10 @@ def _check_options(plugin: Plugin, options: Mapping[str, Value]) -> None:
 
 def _call(target: Any, root: Path, options: Mapping[str, Value]) -> object:
     parameters = inspect.signature(target).parameters
-    with Streams(0).inside():  # one that draws numbers without a seed gives the same images in every process
+    with (
+        kept_apart(),
+        Streams(0).inside(),
+    ):  # one that draws numbers without a seed gives the same images in every process
         if "root" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             return target(root=root, **options)
         if _positional(target) is not None:
