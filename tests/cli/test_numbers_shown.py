@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+import gridsearch as gs
+
 pytestmark = pytest.mark.end_to_end
 
 CODE = """
@@ -38,3 +40,24 @@ def test_values_that_differ_in_late_digits_are_told_apart_in_a_log_and_in_a_tria
     assert re.findall(r"rmse (\S+)", lost.err)[:2] == ["12345.01", "12345.02"]
     shown = cli("trial", "0", "--study", "s").out
     assert re.search(r"rmse +12345\.01\n", shown) and re.search(r"images +1\.00000000001e\+11\n", shown)
+
+
+def test_a_run_of_which_nothing_came_says_so_though_it_is_quiet(cli, tmp_path):
+    (tmp_path / "f.py").write_text(CODE)
+    quiet = (*RUN, "-q", "--grid")
+    alone = cli(*quiet, "x=3", "--study", "one")
+    assert (alone.code, alone.out) == (0, "")
+    assert (
+        "no trial has a result to rank: the only one diverged; the first: `gridsearch trial 0 --study one`"
+        in alone.err
+    )
+    (tmp_path / "f.py").write_text(CODE.replace("== 3", "<= 3"))
+    several = cli(*quiet, "x=1,2,3", "--study", "all")
+    assert (
+        "no trial has a result to rank: all 3 diverged; the first: `gridsearch trial 0 --study all`"
+        in several.err
+    )
+    mixed = cli(*quiet, "x=3,4", "--study", "mixed")
+    assert "no trial has a result to rank: 1 trial diverged; the first:" in mixed.err
+    assert "<p>No point has a result: 3 diverged.</p>" in gs.load("all")._repr_html_()
+    assert "<p>No point has a result yet.</p>" in gs.load("mixed")._repr_html_()

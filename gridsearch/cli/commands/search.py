@@ -234,6 +234,13 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
         _open(outcome, arguments, err)
     if outcome.open:
         err.warn(f"{left} waiting: {again.goes_on(*prune)}")
+    lost = [t for t in outcome.data.trials if t.state == "diverged"]
+    if lost and not any(t.state == "complete" for t in outcome.data.trials):
+        some = f"all {len(lost):,}" if len(lost) > 1 else "the only one"
+        which = some if len(lost) == len(outcome.data.trials) else plural(len(lost), "trial")
+        err.warn(
+            f"no trial has a result to rank: {which} diverged; the first: `{again.trial(lost[0].number)}`"
+        )
     if outcome.failed:
         failed = [t.number for t in outcome.data.trials if t.state == "failed"]
         first = f"; the first: `{again.trial(failed[0])}`" if failed else ""

@@ -17,6 +17,7 @@ from gridsearch.reporting.stats.evaluation import in_words
 from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
     NOTHING,
+    listed,
     metric_name,
     plural,
     show_params,
@@ -211,13 +212,22 @@ def time_spent(data: StudyData) -> str:
 def _won(ranking: Ranking) -> str:
     best = ranking.best
     if best is None:
-        return "No point has a result yet."
+        return _nothing_won(ranking)
     name = show_params(best.params, ranking.varying or None)
     how = f"{show_mean(best, ranking.digits_of())} {metric_name(ranking.metric)}"
     seeds = f"mean of {best.replicates}" if best.n > 1 else best.replicates
     interval = show_interval(best, ranking.digits_of())
     sure = f", 95 % interval {interval}" if interval else ""
     return f"{name} is best: {how} ({seeds}{sure})."
+
+
+def _nothing_won(ranking: Ranking) -> str:
+    """Say that no point has a result: yet, or what became of all trials where another run would train none of them."""
+    found = {state: n for state, n in ranking.counts.items() if n}
+    last = (TrialState.DIVERGED, TrialState.PRUNED)
+    if not found or any(TrialState(state) not in last for state in found):
+        return "No point has a result yet."
+    return f"No point has a result: {listed([f'{n:,} {state}' for state, n in found.items()])}."
 
 
 def _margin(ranking: Ranking) -> str:
