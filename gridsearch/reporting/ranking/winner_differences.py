@@ -129,9 +129,8 @@ def difference(first: Side, other: Side, *, level: float) -> Difference:
     found = _over_replicates(first, other, level) or _over_images(first, other, level)
     behind = sign * (mean_of(first) - mean_of(other))
     if found is None:
-        method = (
-            "one of them has one seed and there are no stored predictions to compare, so it may be chance"
-        )
+        who = "each" if max(first.winner.n, other.winner.n) == 1 else "one of them"
+        method = f"{who} has one seed and there are no stored predictions to compare, so it may be chance"
         if min(first.winner.n, other.winner.n) > 1:
             method = "the seeds of each give one value, so there is no variation to measure it by"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, method=method)

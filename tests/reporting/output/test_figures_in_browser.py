@@ -340,3 +340,12 @@ def test_numbers_of_any_size_are_apart_whole_and_told_apart(browser, tmp_path, o
             marks = page.locator('figure[data-figure="curves"] .mark-of').all()
             ends = {mark.get_attribute("aria-label").rpartition("loss: ")[2] for mark in marks}
             assert len(ends) == len({trial.value for trial in data.trials})
+
+
+def test_a_long_metrics_name_does_not_widen_the_page(browser, tmp_path, of_a_function):
+    name = "mean_intersection_over_union_of_all_the_classes_but_the_ground"
+    data = of_a_function([{"x": 1}, {"x": 2}], lambda p: {name: p["x"], "other": 1.0})
+    files = write_report(data, folder=tmp_path, predictions=lambda _: None)
+    with opened(browser, files.page, viewport={"width": 400, "height": 900}) as page:
+        assert page.get_by_label("Metric of the figures").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400

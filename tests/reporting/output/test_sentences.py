@@ -351,3 +351,12 @@ def test_a_winner_that_was_given_fewer_seeds_than_others_is_to_get_as_many(study
         "The winner's result is the mean of only 1 seed, where other points have up to 3: with as many it may be "
         "worse. Give it as many before you rely on its lead."
     ) in words_of(builder.data()).cautions
+
+
+def test_two_winners_of_one_seed_each_are_both_said_to_have_one(study):
+    one, two, several = (
+        seeds_of(study, name, values, lr)
+        for name, values, lr in (("A", [0.9], 0.1), ("B", [0.8], 0.2), ("C", [0.95, 0.93], 0.3))
+    )
+    assert "; each has one seed and there are no stored predictions to compare" in said(one, two)
+    assert "; one of them has one seed and there are no" in said(one, several)
