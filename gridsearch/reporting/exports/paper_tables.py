@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.reporting.output.headline import show_interval, show_result
+from gridsearch.reporting.output.plain_tables import axis_columns
 from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_param
 
 if TYPE_CHECKING:
@@ -76,13 +77,8 @@ def _table(data: StudyData, ranking: Ranking) -> tuple[list[str], list[list[str]
     """Return headings, rows and caption, as text that is not escaped yet."""
     axes, digits = _axes(data, ranking), ranking.digits_of()
     sure = any(p.ci_low is not None for p in ranking.points)
-    heads = [
-        "rank",
-        *map(printable, axes),
-        "n",
-        metric_name(ranking.metric),
-        *(["95 % interval"] if sure else []),
-    ]
+    results = ["n", metric_name(ranking.metric), *(["95 % interval"] if sure else [])]
+    heads = ["rank", *axis_columns([printable(a) for a in axes], ["rank", *results]), *results]
     rows = []
     for point in ranking.points:
         tied = _TIED if point.tied_with_best and ranking.tied else ""
@@ -117,7 +113,9 @@ def _escaped(text: str, one: Callable[[str], str]) -> str:
 
 
 def _latex(text: str) -> str:
-    return _escaped(text, lambda letter: _LATEX.get(letter, letter))
+    """Escape text; two hyphens stay two, of which LaTeX would make a dash."""
+    hyphens = text.replace("--", "-\0-").replace("--", "-\0-")
+    return _escaped(hyphens, lambda letter: _LATEX.get(letter, letter)).replace("\0", "{}")
 
 
 def _latex_cell(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.output.headline import show_interval, show_result
 from gridsearch.reporting.output.loss_groups import LossGroup, loss_groups
+from gridsearch.reporting.output.plain_tables import axis_columns
 from gridsearch.reporting.ranking.points import RankedPoint, finite
 from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
@@ -111,17 +112,25 @@ def shown_trials(data: StudyData, ranking: Ranking) -> frozenset[int]:
 
 def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
     """Return the headings of the ranking; the last one's cells hold links to the trials."""
-    others = ranking.others
-    return [
-        Column("rank", True),
-        *(Column(printable(a), _numeric(ranking.listed, a)) for a in axes),
+    results = [
         Column("n", True),
         Column(metric_name(ranking.metric), True),
         *([Column("95 % interval", True), Column("tied", False)] if _sure(ranking) else []),
-        *(Column(metric_name(m), True) for m in others),
+        *(Column(metric_name(m), True) for m in ranking.others),
         Column("seconds", True),
         Column("trials", True),
     ]
+    titles = axis_titles(axes, ["rank", *(column.title for column in results)])
+    return [
+        Column("rank", True),
+        *(Column(title, _numeric(ranking.listed, a)) for a, title in zip(axes, titles, strict=True)),
+        *results,
+    ]
+
+
+def axis_titles(axes: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
+    """Return the headings of axes: their names, "params.n" where another column bears that of one."""
+    return axis_columns([printable(a) for a in axes], taken)
 
 
 def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
@@ -158,7 +167,8 @@ def filter_example(ranking: Ranking) -> str:
     """Return what a reader may type to filter the ranking: "words, or lr=0.01, or validation accuracy>91.20"."""
     examples = ["words"]
     if (best := ranking.best) is not None:
-        examples += [f"{printable(axis)}={show_param(best.params, axis)}" for axis in ranking.varying[:1]]
+        titles = [column.title for column in point_columns(ranking, ranking.varying)]
+        examples += [f"{titles[1]}={show_param(best.params, axis)}" for axis in ranking.varying[:1]]
     if means := [p.mean for p in ranking.points if p.mean is not None]:
         middle = ranking.digits_of().show(means[len(means) // 2], unit=False)
         sign = ">" if ranking.direction == "maximize" else "<"

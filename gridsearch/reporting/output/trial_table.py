@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
-from gridsearch.reporting.output.page_tables import Column, Row, without_unit
+from gridsearch.reporting.output.page_tables import Column, Row, axis_titles, without_unit
 from gridsearch.reporting.ranking.points import finite
 from gridsearch.reporting.ranking.ranking import TRIAL_METRICS
 from gridsearch.reporting.words.text import NOTHING, metric_name, printable, show_param
@@ -67,13 +67,15 @@ class TrialColumns:
     def headings(self) -> list[Column]:
         """The headings of the table."""
         text = {"state", "error"}
-        last = ["state", *map(metric_name, self.metrics), self.length, "seconds", "attempts", "error"]
+        first = ["trial", *(["study"] if self.several else [])]
+        last = [
+            "seed",
+            *(["fold"] if self.folds else []),
+            *("state", *map(metric_name, self.metrics), self.length, "seconds", "attempts", "error"),
+        ]
         return [
-            Column("trial", True),
-            *([Column("study", False)] if self.several else []),
-            *(Column(printable(a), False) for a in self.axes),
-            Column("seed", True),
-            *([Column("fold", True)] if self.folds else []),
+            *(Column(name, name == "trial") for name in first),
+            *(Column(title, False) for title in axis_titles(self.axes, [*first, *last])),
             *(Column(name, name not in text) for name in last),
         ]
 

@@ -66,3 +66,16 @@ def test_a_point_that_lost_seeds_or_has_other_images_is_not_passed_over_in_silen
     other = replace(data.trials[0].settings, data_fingerprint="other")
     mixed = replace(data, trials=(replace(data.trials[0], settings=other), *data.trials[1:]))
     assert "without 1 point trained on other images" in latex_table(mixed, rank(mixed))
+
+
+def test_no_two_columns_bear_one_heading_whatever_axes_are_called(of_a_function):
+    data = of_a_function([{"n": i, "rank": 2 * i, "loss": 0.1} for i in (1, 2)], lambda p: {"loss": p["n"]})
+    for text, between in ((markdown_table(data, rank(data)), "|"), (latex_table(data, rank(data)), "&")):
+        heads = next(line for line in text.splitlines() if "params.n" in line).strip("| \\").split(between)
+        assert [head.strip() for head in heads] == ["rank", "params.n", "params.rank", "n", "loss"]
+
+
+def test_two_hyphens_are_no_dash_in_latex(study):
+    data = study({"model.act": ["a-b", "a--b", "---"]}).data()
+    body = latex_table(data, rank(data)).partition(r"\midrule")[2]
+    assert "& a-b &" in body and "& a-{}-b &" in body and "& -{}-{}- &" in body

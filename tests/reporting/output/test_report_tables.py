@@ -20,7 +20,9 @@ from gridsearch.reporting import (
     trials_frame,
 )
 from gridsearch.reporting.output.figure_data import figure_data
+from gridsearch.reporting.output.page_tables import filter_example, point_columns
 from gridsearch.reporting.output.plain_tables import PlainTable, to_csv
+from gridsearch.reporting.output.trial_table import TrialColumns
 from gridsearch.reporting.stats.predictions import harmless
 
 
@@ -136,3 +138,16 @@ def test_the_ranking_of_a_function_has_all_its_metrics_and_curves_say_how_many_a
     words = " ".join(text.get_text() for text in curves_figure(data).findobj(Text))
     assert "Not drawn: 16 more metrics." in " ".join(words.split())
     assert figure_data(data, rank(data))["curves"]["moreMetrics"] == 16
+
+
+def test_no_two_columns_of_the_pages_tables_bear_one_heading(of_a_function):
+    grid = [{"n": i, "seconds": 1, "seed": i, "state": "x", "loss": 0.1, "trial": i} for i in (1, 2)]
+    data = of_a_function(grid, lambda p: {"loss": p["n"]})
+    ranking = rank(data)
+    points = [column.title for column in point_columns(ranking, data.axes)]
+    trials = [column.title for column in TrialColumns.of([ranking], data.axes).headings]
+    for titles in (points, trials):
+        assert len(set(titles)) == len(titles)
+    assert {"params.n", "params.seconds", "state", "seed"} <= set(points)
+    assert {"n", "params.seed", "params.state", "params.seconds", "params.trial"} <= set(trials)
+    assert filter_example(ranking).startswith("words, or params.n=1, or loss<")
