@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from gridsearch.errors import escaped
-from gridsearch.user_output import answering
+from gridsearch.users_code import answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

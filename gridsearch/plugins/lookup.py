@@ -26,7 +26,7 @@ from gridsearch.plugins.objects import identity, module_address
 from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.shape_arguments import SHAPE_ARGUMENTS, Shape, words_of
 from gridsearch.plugins.source_files import sha256
-from gridsearch.user_output import kept_apart
+from gridsearch.users_code import kept_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

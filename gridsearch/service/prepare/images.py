@@ -28,7 +28,7 @@ from gridsearch.service.prepare.replicates import open_or_more
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.service.prepare.tried_models import check_outputs
 from gridsearch.spec import expand_study
-from gridsearch.user_output import kept_apart
+from gridsearch.users_code import kept_apart
 from gridsearch.zoo import datasets
 from gridsearch.zoo.pretrained import frozen_of
 

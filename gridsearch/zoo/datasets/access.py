@@ -13,7 +13,7 @@ from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
 from gridsearch.plugins.arithmetic import computing
 from gridsearch.random_streams import Streams
-from gridsearch.user_output import kept_apart
+from gridsearch.users_code import kept_apart
 from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 

@@ -1,9 +1,11 @@
-"""What a user's code prints in a command's own process is no part of the command's answer."""
+"""What a user's code prints in a command's own process, and where it goes to, is its own affair."""
 
 from __future__ import annotations
 
 import json
+import os
 
+import numpy as np
 import pytest
 
 from gridsearch.cli import main
@@ -60,3 +62,31 @@ def test_json_is_all_of_the_standard_output_whatever_own_code_prints(tmp_path, h
         assert f"{word}\n" in said.err
     assert main(["data", "show", "loud.py:images", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)
+
+
+WANDERING = """
+import os
+
+import numpy as np
+
+os.chdir("elsewhere")
+
+
+def images():
+    labels = np.load("labels.npy")
+    os.chdir("deeper")
+    return {"train_images": np.repeat(labels, 16).reshape(60, 4, 4) * 200, "train_labels": labels}
+"""
+
+
+def test_own_code_goes_to_a_folder_of_its_own_and_paths_mean_what_they_meant(
+    tmp_path, home, cli, monkeypatch
+):
+    (tmp_path / "elsewhere" / "deeper").mkdir(parents=True)
+    np.save(tmp_path / "elsewhere" / "labels.npy", np.arange(60) % 2)
+    (tmp_path / "wander.py").write_text(WANDERING)
+    (tmp_path / "net.py").write_text(LOUD)
+    monkeypatch.chdir(tmp_path)
+    plan = ("plan", "--dataset", "wander.py:images", "--model", "net.py:Net", "--grid", "lr=.1", "--json")
+    assert cli(*plan).code == 0
+    assert os.getcwd() == str(tmp_path)  # noqa: PTH109
