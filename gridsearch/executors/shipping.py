@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError, UsageError, said
+from gridsearch.executors.by_value import dumped
 from gridsearch.importing import importable, importing
 from gridsearch.plugins import Plugin
 from gridsearch.plugins.loaded_source import as_written
@@ -37,11 +38,12 @@ def pickled(objects: Mapping[str, Plugin]) -> bytes:
     import cloudpickle
 
     with TURN, contextlib.ExitStack() as by_value:  # what is registered, is so for all threads
-        for module in _unknown_elsewhere():
+        unknown = list(_unknown_elsewhere())
+        for module in unknown:
             cloudpickle.register_pickle_by_value(module)
             by_value.callback(cloudpickle.unregister_pickle_by_value, module)
         try:
-            return bytes(cloudpickle.dumps(dict(objects), protocol=pickle.HIGHEST_PROTOCOL))
+            return dumped(dict(objects), by_value={module.__name__ for module in unknown})
         except Exception as error:
             reason = " ".join(said(error).split())
             raise UsageError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.plugins.bytecode import names_read
 from gridsearch.plugins.lookup import of_object
 from gridsearch.plugins.ownership import own_module
+from gridsearch.plugins.value_parts import dispatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +73,10 @@ def _of_instance(instance: Any, method: Any, seen: set[int]) -> Iterator[tuple[s
 
 
 def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    if dispatches(function):
+        for each in vars(function)["registry"].values():
+            yield from _reached(each, seen)
+        return
     outside = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     for name, cell in outside.items():
         try:
