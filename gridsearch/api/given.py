@@ -142,18 +142,20 @@ class Objects:
             UsageError: workers are asked for, and an object cannot be sent to them.
         """
         session = self.of_the_session
-        replaced = next((f"{p.name} uses {p.patched[0]}" for p in session.values() if p.patched), None)
+        bound = next(
+            (f"{plugin.name} {plugin.bound[0]}" for plugin in session.values() if plugin.bound), None
+        )
         if asked is not None or not session:
             if asked not in (None, "inline") and session:
-                if replaced is not None:
+                if bound is not None:
                     raise UsageError(
-                        f"{replaced}, which this session has replaced: a worker would use the installed one",
+                        f"{bound}: a copy in a worker process would compute otherwise",
                         hint='executor="inline" trains in this process',
                     )
                 pickled(session)
             return asked or "local"
         reason = held_by(self.objective) if self.objective is not None else None
-        reason = reason or (f"{replaced}, which this session has replaced" if replaced is not None else None)
+        reason = reason or bound
         if reason is None:
             try:
                 pickled(session)

@@ -58,7 +58,7 @@ class Plugin:
         edited: a file that it comes from, where that has changed since the session imported it.
         older: the address by which earlier versions of this program knew it; see `known_as`.
         arithmetic: how its module set the process to compute when it was imported, see `arithmetic`.
-        patched: names of installed things that it reaches and that this session has replaced.
+        bound: why a copy in another process would compute otherwise, in words that follow a name.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Plugin:
     edited: str = ""
     older: str = ""
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
-    patched: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
 
     def known_as(self, sources: Collection[str | None]) -> Plugin:
         """Return it with the address under which a study's trials have it, the present one or the earlier versions'.
@@ -274,7 +274,7 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
         missing=found.missing,
         edited=found.edited,
         older=found.older,
-        patched=found.patched,
+        bound=found.bound,
     )
 
 

@@ -39,6 +39,8 @@ _CUSTOMARY: Final = {
 }  # fmt: skip
 """Short names that modules are imported under."""
 
+_REPLACED: Final = "uses %s, which this session has replaced"
+
 _BY_VERSION: Final = "version"
 """Written in place of what cannot be addressed, where the user gives a version that stands for it."""
 
@@ -55,7 +57,7 @@ class Identity:
             each time.
         edited: a file that it comes from (its module's, or one imported there) which says something else by now.
         older: the address that earlier versions of this program gave it, where that says all of it.
-        patched: names of installed things that it reaches and that this session has replaced.
+        bound: why a copy in another process would compute otherwise, in words that follow a name.
     """
 
     locator: str
@@ -64,7 +66,7 @@ class Identity:
     missing: tuple[str, ...] = ()
     edited: str = ""
     older: str = ""
-    patched: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
 
 
 def identity(target: Any, *, version: str | None = None) -> Identity:
@@ -192,7 +194,7 @@ def _by_value(target: Any, version: str | None, edited: str, *, plain: bool) -> 
         missing=walked.missing,
         edited=edited,
         older="" if text is None or everywhere else hashlib.sha256(text.encode()).hexdigest(),
-        patched=tuple(dict.fromkeys((*walked.patched, *everywhere))),
+        bound=tuple(dict.fromkeys((*walked.bound, *(_REPLACED % name for name in everywhere)))),
     )
 
 

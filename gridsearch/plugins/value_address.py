@@ -17,8 +17,9 @@ import sys
 import threading
 import types
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gridsearch.importing import importable
 from gridsearch.plugins import value_data, value_objects
 from gridsearch.plugins.asked import answers, asked_by, looked_up
 from gridsearch.plugins.bytecode import constants, names_imported, names_in_texts, names_read
@@ -85,24 +86,21 @@ def digest(
     except RecursionError:
         walk = _Walk(module_address, stand_in)
         walk.unknown(value, "nested too deeply")
-    return Walked(walk.hash.hexdigest(), tuple(dict.fromkeys(walk.missing)), tuple(walk.patched))
+    return Walked(walk.hash.hexdigest(), tuple(dict.fromkeys(walk.missing)), tuple(walk.bound))
 
 
-class Walked:
+class Walked(NamedTuple):
     """What a walk found.
 
     Attributes:
         digest: SHA-256 of all that was reached.
         missing: what could not be addressed, in words.
-        patched: what a session has put into installed modules of it, by full names.
+        bound: why a copy in another process would compute otherwise, in words that follow a name.
     """
 
-    __slots__ = ("digest", "missing", "patched")
-
-    def __init__(self, digest: str, missing: tuple[str, ...], patched: tuple[str, ...]) -> None:
-        self.digest = digest
-        self.missing = missing
-        self.patched = patched
+    digest: str
+    missing: tuple[str, ...]
+    bound: tuple[str, ...]
 
 
 def code_digest(code: types.CodeType) -> str:
@@ -139,7 +137,7 @@ class _Walk:
     ) -> None:
         self.hash = hashlib.sha256()
         self.missing: list[str] = []
-        self.patched: dict[str, None] = {}
+        self.bound: dict[str, None] = {}
         self._module_address = module_address
         self._stand_in = stand_in
         self._met: dict[int, int] = {}
@@ -177,6 +175,8 @@ class _Walk:
                 if found is not None:
                     self.put("asked", what.encode(), str(self._met[id(value)]).encode())
                     self.state(what, found)
+                    if found.get("subclasses") and not importable(value.__module__):
+                        self.bind(f"asks for the subclasses of {value.__name__}")
         for members in [*self._sets] if self._asked else ():
             self.put("set", *self._addresses(members, self._asked))
 
@@ -243,7 +243,7 @@ class _Walk:
             digest(each, module_address=address, stand_in=word, asked=asked, above=above) for each in members
         ]
         self.missing += [word for each in found for word in each.missing]
-        self.patched |= {name: None for each in found for name in each.patched}
+        self.bound |= {words: None for each in found for words in each.bound}
         return sorted(each.digest.encode() for each in found)
 
     def pairs(self, tag: str, values: Mapping[Any, Any]) -> None:
@@ -298,6 +298,7 @@ class _Walk:
             value_objects.weak(self, value)
         elif isinstance(value, weakref.WeakSet):
             self._unordered(value)
+            self.bind("uses a WeakSet")
         elif comes_from(kind, "pandas", "NDFrame", "Index"):
             value_data.table(self, value)
         elif comes_from(kind, "torch", "Tensor"):
@@ -332,7 +333,10 @@ class _Walk:
     def _globals(self, function: types.FunctionType) -> None:
         around = function.__globals__
         code = function.__code__
-        for name in (*names_read(code), *names_in_texts(code, around), *looked_up(code, around)):
+        texts = (*names_in_texts(code, around), *looked_up(code, around))
+        if texts and not importable(str(function.__module__)):
+            self.bind(f"looks {texts[0]!r} up by a text")
+        for name in (*names_read(code), *texts):
             if name in around:
                 self.value(around[name], name)
         self._replaced(patched(function))
@@ -340,6 +344,8 @@ class _Walk:
             module = sys.modules.get(name)
             if module is not None and own_module(module):
                 self.value(module, name)
+                if not importable(name):
+                    self.bind(f"imports {name}, which no other process can")
             elif module is None and (found := self._module_address(name)) is not None:
                 self.put("name", name.encode())
                 self.put("own module", found.encode())
@@ -354,7 +360,7 @@ class _Walk:
     def _replaced(self, found: Mapping[str, Any]) -> None:
         for name, mine in found.items():
             self.value(mine, name)
-            self.patched[name] = None
+            self.bind(f"uses {name}, which this session has replaced")
 
     def _addressed(self, module: types.ModuleType) -> bool:
         """Write a module's name, or the address of a user's own; return whether it has one."""
@@ -383,6 +389,10 @@ class _Walk:
             return
         self.put("cell")
         self.value(content)
+
+    def bind(self, words: str) -> None:
+        """Note why a copy in another process would compute otherwise."""
+        self.bound[words] = None
 
     def unknown(self, value: Any, what: str | None = None) -> None:
         kind = type(value)

@@ -31,6 +31,9 @@ class Writer(Protocol):
     def pairs(self, tag: str, values: Mapping[Any, Any]) -> None:
         """Write keys with their values."""
 
+    def bind(self, words: str) -> None:
+        """Note why a copy in another process would compute otherwise."""
+
     def unknown(self, value: Any, what: str | None = None) -> None:
         """Note what cannot be addressed."""
 

@@ -39,6 +39,7 @@ def weak(walk: Writer, value: Any) -> None:
         walk.value(value())
     else:
         walk.pairs("pairs", dict(value.items()))
+        walk.bind(f"uses a {type(value).__name__}")
 
 
 def reduced(walk: Writer, value: Any) -> None:
@@ -50,7 +51,7 @@ def reduced(walk: Writer, value: Any) -> None:
         return
     if isinstance(parts, str):
         walk.put("global", type(value).__qualname__.encode(), parts.encode())
-        _left_out(walk, value, {})
+        _left_out(walk, value, {}, ())
         return
     make, arguments, *rest = parts
     state, items, pairs = (*rest, None, None, None)[:3]
@@ -63,15 +64,16 @@ def reduced(walk: Writer, value: Any) -> None:
         walk.state("state", state)
     else:
         walk.value(state)
-    _left_out(walk, value, state if isinstance(state, dict) else {})
+    _left_out(walk, value, state if isinstance(state, dict) else {}, arguments)
     walk.several("items", () if items is None else items)
     walk.several("pairs", () if pairs is None else pairs)
     if comes_from(type(value), "numpy", "ndarray") and type(value).__module__.partition(".")[0] != "numpy":
         attached(walk, value)  # numpy's pickles leave out what a class of one's own adds
 
 
-def _left_out(walk: Writer, value: Any, state: Mapping[str, Any]) -> None:
+def _left_out(walk: Writer, value: Any, state: Mapping[str, Any], arguments: tuple[Any, ...]) -> None:
     """Write what a class of the user's own keeps out of its pickles: an object that is not pickled has it."""
     home = sys.modules.get(type(value).__module__)
-    if (home is None or main_or_own(home)) and (found := left_out(value, state)):
+    if (home is None or main_or_own(home)) and (found := left_out(value, state, arguments)):
         walk.state("left out", found)
+        walk.bind(f"uses a {type(value).__name__} whose pickles leave out {next(iter(found))!r}")

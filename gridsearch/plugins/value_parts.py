@@ -8,6 +8,7 @@ from __future__ import annotations
 import copyreg
 import functools
 import sys
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ def dispatches(function: FunctionType) -> bool:
     return function.__globals__ is vars(functools) and function.__code__.co_qualname == of
 
 
-def left_out(value: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object's attributes that its pickled state does not name: numbers and texts."""
-    held = getattr(value, "__dict__", None) or {}
+def left_out(value: Any, state: Mapping[str, Any], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Return an object's attributes that neither its pickled state nor what makes it has: numbers and texts."""
+    held = {} if isinstance(value, Enum) else getattr(value, "__dict__", None) or {}
+    given = {(type(each), repr(each)) for each in arguments}
+    held = {k: v for k, v in held.items() if (type(v), repr(v)) not in given}
     kinds = (bool, int, float, complex, str, bytes)
     return {k: v for k, v in held.items() if isinstance(k, str) and k not in state and type(v) in kinds}
 

@@ -18,6 +18,7 @@ import gridsearch as gs
 from gridsearch.api.given import Objects, as_dataset
 from gridsearch.errors import UsageError
 from gridsearch.plugins.session_state import held_by
+from tests.plugins.addresses import made
 
 IMAGES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 1, 8, 8)
 LABELS = np.array([0, 1, 0, 1])
@@ -227,7 +228,9 @@ def test_what_uses_a_replaced_function_of_an_installed_module_runs_in_the_sessio
     objects.named({"objective": lambda params, seed: math.sqrt(2)})
     assert objects.executor(None, warned.append) == "inline"
     assert "uses math.sqrt, which this session has replaced" in warned[1]
-    with pytest.raises(UsageError, match=r"uses math\.sqrt.*a worker would use the installed one"):
+    with pytest.raises(
+        UsageError, match=r"uses math\.sqrt.*a copy in a worker process would compute otherwise"
+    ):
         objects.executor("local", warned.append)
 
     def helper():
@@ -236,6 +239,28 @@ def test_what_uses_a_replaced_function_of_an_installed_module_runs_in_the_sessio
     objects.named({"objective": lambda params, seed: helper()})
     assert objects.executor(None, warned.append) == "inline"
     assert "uses math.sqrt, which this session has replaced" in warned[2]
+
+
+BOUND = {
+    "looks 'Conv' up by a text": "def Conv(): return 1\ndef f(p, s): return globals()[p['k']]()",
+    "looks 'RATE' up by a text": "RATE = 1\ndef f(p, s): return eval('RATE')",
+    "asks for the subclasses of L": "class L: pass\nclass C(L): pass\ndef f(p, s): return len(L.__subclasses__())",
+    "whose pickles leave out 'r'": (
+        "class A:\n def __init__(self): self.r = 1\n def __reduce__(self): return (A, ())\n"
+        " def __call__(self, p, s): return self.r\nf = A()\nf.r = 2"
+    ),
+    "uses a WeakSet": "import weakref\nclass A: pass\na = A()\nW = weakref.WeakSet([a])\ndef f(p, s): return len(W)",
+}
+
+
+@pytest.mark.parametrize("reason, code", BOUND.items(), ids=BOUND)
+def test_what_a_copy_would_compute_otherwise_runs_in_the_session(reason, code):
+    warned, objects = [], Objects()
+    objects.named({"objective": made(code)})
+    assert objects.executor(None, warned.append) == "inline"
+    assert reason in warned[0]
+    with pytest.raises(UsageError, match="would compute otherwise"):
+        objects.executor("local", warned.append)
 
 
 def test_several_runs_in_threads_give_each_its_own_numbers(home):

@@ -45,11 +45,11 @@ PUT = {
 def test_what_stands_in_place_of_something_installed_is_in_the_address(owner, name, value, call, monkeypatch):
     code = f"{HEAD}def g(p): return {call}\ndef f(p, s): return g(p)"
     before = address(made(code))
-    assert not plugins.identity(made(code)).patched
+    assert not plugins.identity(made(code)).bound
     monkeypatch.setattr(owner, name, value, raising=False)
     found = plugins.identity(made(code))
     assert found.source != before
-    assert [each.rpartition(".")[2] for each in found.patched][:1] == [name]
+    assert f".{name}, which this session has replaced" in found.bound[0]
 
 
 def test_what_networks_are_made_of_counts_though_no_code_names_it(monkeypatch):
@@ -81,7 +81,7 @@ def test_a_module_whose_installed_modules_the_session_has_changed_runs_by_value(
     assert before.locator == "fit_means:f"
     monkeypatch.setattr(statistics, "mean", lambda values: 9)
     after = plugins.identity(module.f)
-    assert (after.locator, after.patched) == ("", ("statistics.mean",))
+    assert (after.locator, after.bound) == ("", ("uses statistics.mean, which this session has replaced",))
     assert after.source != before.source
     del sys.modules["fit_means"]
 
