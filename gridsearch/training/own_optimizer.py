@@ -72,11 +72,6 @@ class OwnOptimizer:
         self.parameters += parameters
         self._own.param_groups[0]["params"].extend(parameters)
 
-    def move(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Train what these parameters hold, the same numbers elsewhere, by the objects that its code may refer to."""
-        for own, new in zip(self.parameters, parameters, strict=True):
-            own.data = new.data
-
     @property
     def keeps(self) -> str:
         """What it has that no checkpoint holds, so that it cannot go on from one; "" for nothing."""

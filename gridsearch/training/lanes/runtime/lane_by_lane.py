@@ -1,7 +1,8 @@
 """A user's own optimizer in a pack: one for each lane, and one after the other takes its step.
 
-Stands in the place of `PackOptimizer`; each lane has what it has alone (`own_optimizer`), over its row of the
-storage.
+Stands in the place of `PackOptimizer`; each lane has what it has alone (`own_optimizer`), over parameters of its own,
+from which its row of the storage is copied after each step: code of a user's may give a parameter other memory, as
+`p.data = p.data - lr * p.grad` does, or keep the old one.
 
 Shapes: K lanes, P elements of a lane's trained parameters, M coefficients of a step.
 """
@@ -29,7 +30,7 @@ class LaneByLane:
     Args:
         make: the user's class.
         members: the lanes.
-        storage: has the weights, which are moved in place.
+        storage: has the weights, which are changed in place.
 
     Raises:
         NotPackable: they have what cannot be taken from them.
@@ -55,9 +56,12 @@ class LaneByLane:
         return OwnOptimizer(self._make, member.settings, self._parameters(slot), seed=member.seed)
 
     def _parameters(self, slot: int) -> list[torch.nn.Parameter]:
-        """Return a lane's parameters as views of the storage."""
-        views = self._storage.split(self._storage.flat).values()
-        return [torch.nn.Parameter(view[slot].detach()) for view in views]
+        """Return copies of a lane's parameters."""
+        return [torch.nn.Parameter(view.detach().clone()) for view in self._views(slot)]
+
+    def _views(self, slot: int) -> list[torch.Tensor]:
+        """Return a lane's parameters in the storage."""
+        return [view[slot] for view in self._storage.split(self._storage.flat).values()]
 
     def step(self, gradient: torch.Tensor, row: torch.Tensor | None = None) -> None:
         """Move all lanes.
@@ -68,7 +72,9 @@ class LaneByLane:
         """
         if row is not None:
             self.lr = self._rates.pop(0)
-        for own, lr, gradient_P in zip(self._own, self.lr, gradient.unbind(0), strict=True):
+        for slot, (own, lr, gradient_P) in enumerate(
+            zip(self._own, self.lr, gradient.unbind(0), strict=True)
+        ):
             start = 0
             for parameter in own.parameters:
                 parameter.grad = gradient_P[start : start + parameter.numel()].view_as(parameter)
@@ -76,6 +82,9 @@ class LaneByLane:
             own.lr = lr
             clip_gradients(own.parameters, own.settings)
             own.step()
+            with torch.no_grad():
+                for view, parameter in zip(self._views(slot), own.parameters, strict=True):
+                    view.copy_(parameter)
 
     def coefficients(self, rates: Sequence[Sequence[float]]) -> torch.Tensor:
         """Take the rates of the steps to come, [steps, K]; the table says nothing of them."""
@@ -90,8 +99,6 @@ class LaneByLane:
         """Keep only these lanes, in this order; the storage has been compacted before."""
         self._own = [self._own[slot] for slot in slots]
         self.lr = [self.lr[slot] for slot in slots]
-        for slot, own in enumerate(self._own):
-            own.move(self._parameters(slot))
 
     def state_dict(self, slot: int) -> dict[str, dict[str, torch.Tensor]]:
         """Return a copy of a lane's state as `OwnOptimizer.state_dict` gives it."""

@@ -339,7 +339,22 @@ class Referring(torch.optim.Optimizer):
             p.sub_(self.param_groups[0]["lr"] * self.speed[p])
 
 
+class Rebinding(torch.optim.Optimizer):
+    """Heavy ball, which gives parameters other memory and keeps the old one."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure=None):  # noqa: ARG002  (as torch calls it)
+        for group in self.param_groups:
+            for p in group["params"]:
+                old, last = p.data, self.state[p].get("last", p.data)
+                p.data = old - group["lr"] * p.grad + 0.5 * (old - last)
+                self.state[p]["last"] = old
+
+
 WRAPPED = {
+    "parameters with other memory": Rebinding,
     "an optimizer that wraps another": lambda params, lr: Lookahead(torch.optim.Adam(params, lr), 4),
     "parameters in attributes": Referring,
 }
