@@ -169,8 +169,11 @@ class ExportedModel:
         """Return an image's pixels, float32 [C, H, W] of 0 to 1."""
         import numpy as np
 
-        from gridsearch.zoo.datasets import image_decoding
+        from gridsearch.zoo.datasets import image_decoding, kinds
 
+        # as in training: Pillow would give the thumbnail of some
+        if (raw := kinds.raw_file(name)) is not None:
+            return Refused(image=name, reason=kinds.sentence(raw))
         try:
             if Path(name).stat().st_size > image_decoding.MOST_BYTES:
                 return Refused(image=name, reason=f"over {image_decoding.MOST_BYTES >> 20} MB")

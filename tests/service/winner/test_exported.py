@@ -91,6 +91,7 @@ BAD = {
     "empty.png": (lambda path: path.write_bytes(b""), "an empty file"),
     "cut.jpg": (truncated, "truncated"),
     "huge.png": (huge, "too many pixels"),
+    "raw.dng": (lambda path: Image.effect_noise((8, 8), 50).save(path, "TIFF"), "a camera's raw file (DNG)"),
 }
 
 
