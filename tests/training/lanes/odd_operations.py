@@ -341,6 +341,21 @@ class Spectrum(nn.Module):
 oddity("solo")(Spectrum)
 
 
+class FiltersByPairs(nn.Module):
+    """The same by pairs of real weights, as a global filter network has them, and products of complex maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter, self.two = nn.Parameter(torch.randn(8, 5, 2) * 0.3 + 1), nn.Linear(64, 3)
+
+    def forward(self, x):
+        maps = torch.fft.rfft2(x) * torch.view_as_complex(self.filter)
+        return self.two(torch.fft.irfft2(maps + maps * maps.conj() / 8, s=(8, 8)).flatten(1))
+
+
+oddity("stacked")(FiltersByPairs)
+
+
 class Recurs(nn.Module):
     """Rows of an image as steps: two layers with dropout between them, and what projections leave of a third."""
 

@@ -96,8 +96,16 @@ def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: boo
         raise TrainsAlone("its forward keeps state of its own")
     if generator_states() != before[1] or not torch.equal(torch.get_rng_state(), before[2]):
         raise TrainsAlone("its forward draws random numbers of its own")
+    for node in graph.nodes:
+        if node.target is torch.view_as_complex:
+            node.target = complex_copy
     read_what_was_changed(graph, model)
     return Traced(graph, {n: t for n, t in constants.items() if isinstance(t, torch.Tensor)})
+
+
+def complex_copy(pairs: torch.Tensor) -> torch.Tensor:
+    """Return pairs of numbers as complex ones, wherever they lie: among the weights of lanes at odd places, too."""
+    return torch.view_as_complex(pairs.clone(memory_format=torch.contiguous_format))
 
 
 def known_code(model: nn.Module) -> bool:
