@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from contextlib import suppress
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import SourceFileLoader
@@ -43,7 +44,13 @@ def watch() -> None:
     for module in list(sys.modules.values()):
         spec = getattr(module, "__spec__", None)
         if isinstance(module, ModuleType) and _of_a_user(spec) and not getattr(spec, "_initializing", False):
-            _noted[module.__name__] = Picture(module)
+            _note(module)
+
+
+def _note(module: ModuleType) -> None:
+    """Picture a module; an object in it that does not let itself be looked at is no reason to fail an import."""
+    with suppress(Exception):
+        _noted[module.__name__] = Picture(module)
 
 
 def changed(module: ModuleType, own: OwnChanges) -> bool:
@@ -54,7 +61,12 @@ def changed(module: ModuleType, own: OwnChanges) -> bool:
         own: what the module's own code changes.
     """
     before = _noted.get(module.__name__)
-    return before is not None and before.module() is module and before.differs(Picture(module), own)
+    if before is None or before.module() is not module:
+        return False
+    try:
+        return before.differs(Picture(module), own)
+    except Exception:  # noqa: BLE001 - an object that does not let itself be looked at, as in `_note`
+        return True
 
 
 def same_file(module: ModuleType) -> bool:
@@ -104,7 +116,7 @@ class Picture:
 
     def _classes(self, values: Collection[Any], seen: set[type]) -> Iterator[type]:
         for value in list(values):
-            if isinstance(value, type) and value.__module__ == self._name and value not in seen:
+            if issubclass(type(value), type) and value.__module__ == self._name and value not in seen:
                 seen.add(value)
                 yield value
                 yield from self._classes(vars(value).values(), seen)
@@ -158,12 +170,14 @@ class Picture:
 
     def _object(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        own = kind.__module__ == self._name and not isinstance(value, type)
+        own = kind.__module__ == self._name and not issubclass(kind, type)
         if kind is FunctionType:
             return self._function(value, depth)
         if kind in (staticmethod, classmethod):
             return _Pictured("items", [self._of(value.__func__, depth + 1)])
-        if hasattr(value, "dtype") and hasattr(value, "shape"):
+        if hasattr(kind, "dtype") and hasattr(
+            kind, "shape"
+        ):  # a stand-in's own attributes may raise anything
             return self._array(value)
         if own or kind is SimpleNamespace or hasattr(kind, "__dataclass_fields__"):
             held = {k: self._of(v, depth + 1) for k, v in _attributes(value).items()}
@@ -301,7 +315,7 @@ def _of_the_session(picture: Any) -> bool:
     """Whether this is a class or function that only the session defines."""
     same = picture if isinstance(picture, _Same) else picture.same
     value = None if same is None else same.held()
-    return isinstance(value, type | FunctionType) and value.__module__ == "__main__"
+    return issubclass(type(value), type | FunctionType) and value.__module__ == "__main__"
 
 
 def _text(key: Any) -> str:
@@ -345,7 +359,7 @@ class _Finder(MetaPathFinder):
                 vars(loader).pop("exec_module", None)
                 _noted.pop(module.__name__, None)
                 run(module)
-                _noted[module.__name__] = Picture(module)
+                _note(module)
 
             spec.loader.exec_module = pictured  # type: ignore[union-attr,method-assign]
             return spec

@@ -287,7 +287,8 @@ def functions_of(module: ModuleType) -> Iterator[FunctionType]:
     """Yield the functions and methods whose code stands in a module's file."""
     path = str(module.__file__)
     for value in list(vars(module).values()):
-        if getattr(value, "__module__", None) != module.__name__:
+        made = issubclass(type(value), type | FunctionType)  # a stand-in's own attributes may raise anything
+        if not made or value.__module__ != module.__name__:
             continue
         for each in list(vars(value).values()) if isinstance(value, type) else [value]:
             function = getattr(each, "__func__", each)

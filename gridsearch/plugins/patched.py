@@ -69,14 +69,14 @@ def patched_bases(cls: type) -> dict[str, Any]:
 
 def of_the_user(value: Any) -> bool:
     """Whether this is a function, a class or an object of a module of the user's own, or of the session."""
-    while isinstance(value, partial):
+    while type(value) is partial:
         value = value.func
-    if isinstance(value, FunctionType):
+    if type(value) is FunctionType:
         home = sys.modules.get(value.__module__ or "")
         return home is not None and vars(home) is value.__globals__ and not _installed(home)
-    kind = value if isinstance(value, type) else type(value)
+    kind = value if issubclass(type(value), type) else type(value)
     home = sys.modules.get(str(kind.__module__))
-    if isinstance(value, ModuleType) or home is None:
+    if issubclass(type(value), ModuleType) or home is None:
         return False
     return name_of(home) == "__main__" or (file_of(home) is not None and own_module(home))
 

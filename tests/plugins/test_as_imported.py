@@ -180,3 +180,12 @@ def test_a_module_that_puts_an_object_in_its_place_has_an_address(imported):
     before = plugins.identity(module.f).source
     settings.rate = 2
     assert plugins.identity(module.f).source != before
+
+
+def test_objects_that_answer_nothing_do_not_hinder_an_import(imported):
+    module = imported(
+        "class Stand:\n    __slots__ = ('a',)\n    def __getattr__(self, name): raise RuntimeError('outside')\n"
+        "class Held:\n    def __eq__(self, other): raise RuntimeError('outside')\n    __hash__ = None\n"
+        "s, h = Stand(), Held()\n" + F % "len([s, h])"
+    )
+    assert plugins.identity(module.f).locator == f"{module.__name__}:f"
