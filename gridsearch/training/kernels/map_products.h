@@ -5,6 +5,37 @@
 #include "depthwise.h"
 #include "winograd.h"
 
+/* Packs a matrix [rows][columns] as tiles of n columns, [tiles][rows][n], with zeros in the place of columns that are
+ * missing.  Where a row's numbers lie beside each other, some rows are taken at a time, so that a line of memory is read
+ * once. */
+INLINE void pack_columns(REAL *restrict to, const REAL *restrict from, ptrdiff_t by_row, ptrdiff_t by_column,
+                         ptrdiff_t rows, ptrdiff_t columns, const int n) {
+  const ptrdiff_t some = by_column == 1 ? 16 : rows;
+  for (ptrdiff_t first = 0; first < rows; first += some)
+    for (ptrdiff_t o = 0; o < columns; o += n) {
+      REAL *packed = to + o * rows + first * n;
+      const REAL *number = from + first * by_row + o * by_column;
+      const ptrdiff_t there = MIN(n, columns - o), count = MIN(some, rows - first);
+      for (ptrdiff_t i = 0; i < count; i++, packed += n, number += by_row)
+        if (there == n)
+          for (int j = 0; j < n; j++) packed[j] = number[j * by_column];
+        else
+          for (int j = 0; j < n; j++) packed[j] = j < there ? number[j * by_column] : 0;
+    }
+}
+
+static void pack_matrix(REAL *to, const REAL *from, ptrdiff_t by_row, ptrdiff_t by_column, ptrdiff_t rows,
+                        ptrdiff_t columns, ptrdiff_t n) {
+#define PACK_COLUMNS(CHANNELS, PIXELS)                                                                               \
+  case CHANNELS:                                                                                                     \
+    if (by_column == 1)                                                                                              \
+      pack_columns(to, from, by_row, 1, rows, columns, CHANNELS);                                                    \
+    else                                                                                                             \
+      pack_columns(to, from, by_row, by_column, rows, columns, CHANNELS);                                            \
+    break;
+  switch (n) { TILES(PACK_COLUMNS) }
+}
+
 /* Packs weights [outputs][inputs of a group][taps] for a product: forwards, or turned for the gradient of the input.
  * For winograd.h each tile is transformed as soon as it is packed, while it is in the core's own cache. */
 static void pack(const struct shapes *s, const struct product *p, const REAL *restrict w, const REAL *bias,
@@ -19,7 +50,11 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
   REAL *restrict to = p->patches ? work->packed : work->weights, *biases = work->bias;
   for (ptrdiff_t g = 0; g < s->groups; g++) {
     const REAL *from = w + g * out * own * whole + first;
-    for (ptrdiff_t o = 0; o < padded; o += n) {
+    if (all_taps == 1 && !narrows) {
+      pack_matrix(to, from, by_row, by_column, rows, columns, n);
+      to += padded * rows;
+    }
+    for (ptrdiff_t o = 0; (all_taps > 1 || narrows) && o < padded; o += n) {
       const REAL *row = from + o * by_column;
       for (ptrdiff_t i = 0; i < planes * packed_rows; i++, row += each * by_row) {
         const ptrdiff_t there = i * each < rows ? MIN(n, columns - o) : 0;
@@ -184,19 +219,26 @@ static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) 
         to[c * whole + k / s->kernel[1] * s->whole[1] + k % s->kernel[1]] = (REAL)sum_of(w->sums[k * s->channels + c]);
     return;
   }
-  for (ptrdiff_t o = 0; o < s->groups * t.outer; o++)
-    for (ptrdiff_t m = 0; m < t.middle; m++, from += s->kernel[0] * t.inner * of_tile)
-      for (ptrdiff_t j = 0; j < MIN(n, out - o % t.outer * n); j++)
-        for (ptrdiff_t i = 0; i < (s->merged ? own : MIN(t.inputs, own - m * t.inputs)); i++) {
-          const ptrdiff_t output = o / t.outer * out + o % t.outer * n + j;
-          REAL *number = to + (output * own + m * t.inputs + i) * whole;
+  for (ptrdiff_t o = 0; o < s->groups * t.outer; o++) {
+    const ptrdiff_t output = o / t.outer * out + o % t.outer * n, outputs = MIN(n, out - o % t.outer * n);
+    for (ptrdiff_t m = 0; m < t.middle; m++, from += s->kernel[0] * t.inner * of_tile) {
+      const ptrdiff_t inputs = s->merged ? own : MIN(t.inputs, own - m * t.inputs);
+      for (ptrdiff_t j = 0; j < outputs; j++) {
+        REAL *number = to + ((output + j) * own + m * t.inputs) * whole;
+        if (whole == 1 && !s->merged) { /* of wide layers these are many */
+          for (ptrdiff_t i = 0; i < inputs; i++) number[i] = from[j * t.inputs + i];
+          continue;
+        }
+        for (ptrdiff_t i = 0; i < inputs; i++, number += whole)
           for (ptrdiff_t c = 0; c < s->kernel[1]; c++) {
             const ptrdiff_t place = c * own + i; /* in a row's tiles, if taps and inputs are summed together */
             const REAL *sum = s->merged ? from + place / t.inputs * of_tile + place % t.inputs : from + c * of_tile + i;
             sum += j * t.inputs;
             for (ptrdiff_t r = 0; r < s->kernel[0]; r++) number[r * s->whole[1] + c] = sum[r * t.inner * of_tile];
           }
-        }
+      }
+    }
+  }
 }
 
 /* Adds the sums of maps [pixels][channels] of one block to those of each channel. */
