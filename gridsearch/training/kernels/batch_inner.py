@@ -61,6 +61,9 @@ _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
 _CHUNK_PIXELS = (
     64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
 )
+_FILLED = (
+    1.15  # numbers of vectors of channels for each channel, up to which weights' gradients are summed so
+)
 _FEWEST_COLUMNS = 3  # of which taking two at a time pays
 _MOST_MERGED = 6  # channels of which the gradients of weights are summed with those of the taps beside
 
@@ -81,7 +84,7 @@ class _Shapes(ctypes.Structure):
         *((n, _PAIR) for n in ("kernel", "step", "padding", "dilation")),
         *((n, _INT) for n in ("groups", "merged", "chunk", "span")),
         *((n, _PAIR) for n in ("whole", "first")),
-        *((n, _INT) for n in ("gradient_channels", "narrows", "patches", "point_inputs")),
+        *((n, _INT) for n in ("gradient_channels", "narrows", "by_channel", "patches", "point_inputs")),
         *((n, Product) for n in ("sums", "data")),
         ("pool", _Pool * 2),
         *((n, _INT) for n in ("normalizes", "affine")),
@@ -268,6 +271,9 @@ class MapStages:
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, stays, conv)
         pairs = s.columns >= _FEWEST_COLUMNS and not by_channel  # of columns; of images in winograd.h
         s.narrows = int(self._bf16 and (pairs or WEIGHTS in self._filtered))
+        fills = function(self.library.channels_filled, _INT)()
+        filled = -(-conv.channels // fills) * fills <= _FILLED * conv.channels
+        s.by_channel = int(filled and conv.groups == 1 and not s.narrows and WEIGHTS not in self._filtered)
 
     def _patch_tables(
         self, span: int, read: int, written: int, size: tuple[int, int], vector_bytes: int

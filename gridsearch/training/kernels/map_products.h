@@ -2,8 +2,8 @@
 
 #pragma once
 
+#include "channel_gradients.h"
 #include "depthwise.h"
-#include "winograd.h"
 
 /* Packs a matrix [rows][columns] as tiles of n columns, [tiles][rows][n], with zeros in the place of columns that are
  * missing.  Where a row's numbers lie beside each other, some rows are taken at a time, so that a line of memory is read
@@ -159,44 +159,48 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
     patch_gradients(s, x, gradient, blocks, w);
     return;
   }
+  if (s->by_channel) {
+    channel_gradients(s, x, gradient, blocks, w);
+    return;
+  }
   const gradient_function add = gradient_of(s->gradient_channels, (int)s->narrows);
   const ptrdiff_t each = s->narrows ? 2 : 1, across = CEIL_DIV(s->columns, each); /* words of a row */
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
   const ptrdiff_t of_tile = sums_of_tile(s);
   const struct tiling t = tiling_of(s);
   const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-  const ptrdiff_t wide = s->merged ? own : t.beside * t.inputs;
+  const ptrdiff_t wide = s->merged ? own : t.inputs;
   for (ptrdiff_t g = 0; g < s->groups; g++)
     for (ptrdiff_t h = 0; h < s->rows; h += s->chunk) {
       const ptrdiff_t chunk = MIN(s->chunk, s->rows - h), top = h * s->step[0] - s->padding[0];
       const ptrdiff_t rows = (chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
       /* more blocks than one are taken only where a chunk is the whole map: their pixels then follow each other */
       pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, blocks * chunk, t.outer);
-      for (ptrdiff_t i = 0; i < t.middle; i += t.beside) {
+      for (ptrdiff_t i = 0; i < t.middle; i++) {
         for (ptrdiff_t b = 0; b < blocks; b++)
-          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns,
-                   g * own + i * t.inputs, wide, own - i * t.inputs);
-        /* all taps of a tile of outputs in turn, or some tiles of inputs: what they read stays in the first cache */
-        for (ptrdiff_t o = 0; o < t.outer; o++)
-          for (ptrdiff_t m = i; m < MIN(i + t.beside, t.middle); m++) {
-            vec *sums = w->sums + ((g * t.outer + o) * t.middle + m) * s->kernel[0] * t.inner * of_tile;
-            for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
-              for (ptrdiff_t j = 0; j < t.inner; j++) {
-                ptrdiff_t h0, h1, w0 = 0, w1 = across;
-                bounds(top + r * s->dilation[0], s->step[0], chunk, s->height, &h0, &h1);
-                const ptrdiff_t left = s->merged ? 0 : j * s->dilation[1];
-                if (!s->merged && !s->narrows) /* words of two columns are taken with the padding's zeros */
-                  bounds(left - s->padding[1], s->step[1], s->columns, s->width, &w0, &w1);
-                if (h0 >= h1 || w0 >= w1) continue;
-                const ptrdiff_t row = h0 * s->step[0] + r * s->dilation[0];
-                const vec *map = w->map + (row * columns + w0 * s->step[1] + left) * wide +
-                                 (s->merged ? j : m - i) * t.inputs;
-                const struct steps by = {rows * columns * wide, s->step[0] * columns * wide, each * s->step[1] * wide,
-                                         chunk * across * n, across * n};
-                const vec *own_gradients = w->gradients + (o * blocks * chunk * across + h0 * across + w0) * n;
-                add(map, own_gradients, blocks, h1 - h0, w1 - w0, &by, sums + (r * t.inner + j) * of_tile);
-              }
-          }
+          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns, g * own + i * wide,
+                   wide,
+                   own - i * wide);
+        /* all taps of a tile of outputs in turn: what they read stays in the first cache */
+        for (ptrdiff_t o = 0; o < t.outer; o++) {
+          vec *sums = w->sums + ((g * t.outer + o) * t.middle + i) * s->kernel[0] * t.inner * of_tile;
+          for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
+            for (ptrdiff_t j = 0; j < t.inner; j++) {
+              ptrdiff_t h0, h1, w0 = 0, w1 = across;
+              bounds(top + r * s->dilation[0], s->step[0], chunk, s->height, &h0, &h1);
+              const ptrdiff_t left = s->merged ? 0 : j * s->dilation[1];
+              if (!s->merged && !s->narrows) /* words of two columns are taken with the padding's zeros */
+                bounds(left - s->padding[1], s->step[1], s->columns, s->width, &w0, &w1);
+              if (h0 >= h1 || w0 >= w1) continue;
+              const vec *map = w->map + ((h0 * s->step[0] + r * s->dilation[0]) * columns + w0 * s->step[1] +
+                                         left) * wide +
+                               (s->merged ? j * t.inputs : 0);
+              const struct steps by = {rows * columns * wide, s->step[0] * columns * wide, each * s->step[1] * wide,
+                                       chunk * across * n, across * n};
+              const vec *own_gradients = w->gradients + (o * blocks * chunk * across + h0 * across + w0) * n;
+              add(map, own_gradients, blocks, h1 - h0, w1 - w0, &by, sums + (r * t.inner + j) * of_tile);
+            }
+        }
       }
     }
 }
@@ -213,6 +217,10 @@ static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) 
   const REAL *from = (const REAL *)w->sums;
   if (whole != taps(s)) memset(to, 0, sizeof(REAL) * s->outputs * own * whole);
   to += s->first[0] * s->whole[1] + s->first[1];
+  if (s->by_channel) {
+    unpack_channels(s, w, to);
+    return;
+  }
   if (is_depthwise(s)) {
     for (ptrdiff_t k = 0; k < taps(s); k++)
       for (ptrdiff_t c = 0; c < s->channels; c++)

@@ -19,6 +19,7 @@ struct shapes {
   int64_t span;         /* blocks at a time, where maps are small */
   int64_t whole[2], first[2]; /* kernel as the weights have it, and its first tap that is ever used */
   int64_t gradient_channels, narrows; /* outputs at a time there; whether bfloat16 is multiplied */
+  int64_t by_channel;   /* these are summed in vectors of channels, see channel_gradients.h */
   int64_t patches, point_inputs; /* at a time there in winograd.h; 0 where that is not used */
   struct product sums, data;
   struct pool pool[2];
@@ -94,27 +95,23 @@ struct tiling {
   ptrdiff_t outer;  /* tiles of outputs */
   ptrdiff_t middle; /* of inputs; 1 where those and the taps are summed together */
   ptrdiff_t inner;  /* taps of a row, or tiles of inputs and taps */
-  ptrdiff_t beside; /* of the middle ones at a time, so that gradients are read from the nearest cache more than once */
 };
-
-#if SUMS == 24
-#define NEAREST (44 << 10) /* bytes of the nearest cache */
-#else
-#define NEAREST (28 << 10)
-#endif
 
 static struct tiling tiling_of(const struct shapes *s) {
   const ptrdiff_t inputs = tile_pixels(s->gradient_channels), own = s->channels / s->groups;
-  const ptrdiff_t middle = s->merged ? 1 : CEIL_DIV(own, inputs), pixels = s->span * s->chunk * s->columns;
-  const ptrdiff_t near = (NEAREST / (ptrdiff_t)sizeof(vec) / pixels - s->gradient_channels) / inputs;
-  const ptrdiff_t beside = taps(s) > 1 ? 1 : MIN(MAX(near, 1), middle); /* several taps read them again anyway */
-  return (struct tiling){inputs, CEIL_DIV(s->outputs / s->groups, s->gradient_channels), middle,
-                         s->merged ? CEIL_DIV(s->kernel[1] * own, inputs) : s->kernel[1], beside};
+  return (struct tiling){inputs, CEIL_DIV(s->outputs / s->groups, s->gradient_channels),
+                         s->merged ? 1 : CEIL_DIV(own, inputs),
+                         s->merged ? CEIL_DIV(s->kernel[1] * own, inputs) : s->kernel[1]};
 }
 
 static int is_depthwise(const struct shapes *s) {
   return s->convolves && s->groups > 1 && s->groups == s->channels && s->outputs == s->channels;
 }
+
+/* Tiles of inputs in channel_gradients.h. */
+#define CHANNEL_OUTPUTS 6 /* at a time */
+#define CHANNEL_VECTORS (SUMS / CHANNEL_OUTPUTS)
+static ptrdiff_t channel_tiles(const struct shapes *s) { return CEIL_DIV(s->channels, CHANNEL_VECTORS * V); }
 
 static ptrdiff_t sums_of_tile(const struct shapes *s) {
   return CEIL_DIV(s->gradient_channels * tile_pixels(s->gradient_channels), V);
@@ -227,9 +224,13 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
     const struct tiling t = tiling_of(s);
     const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.beside * t.inputs) + MOST_PIXELS));
-    w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
+    const ptrdiff_t wide = s->merged ? own : t.inputs, read = MIN(rows, s->height) * s->width;
+    const ptrdiff_t turned = s->by_channel ? read * channel_tiles(s) * CHANNEL_VECTORS * V : 0;
+    w->map = (vec *)take(&at, sizeof(vec) * (s->span * MAX(turned, rows * columns * wide) + MOST_PIXELS));
+    const ptrdiff_t packed = MAX(t.outer * s->gradient_channels, CEIL_DIV(out, CHANNEL_OUTPUTS) * CHANNEL_OUTPUTS);
+    w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * packed);
     w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels
+                                   : s->by_channel ? taps(s) * s->outputs * channel_tiles(s) * CHANNEL_VECTORS
                                    : s->patches ? POINTS * point_tiling_of(s).step
                                    : s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s));
     w->sums = (vec *)take(&at, w->sums_bytes);

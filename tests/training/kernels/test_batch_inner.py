@@ -114,6 +114,12 @@ FORMS = {
     "pointwise, of many inputs": ([conv(41, 17, 1)], (41, 5, 9)),
     "pointwise, in groups": ([conv(46, 34, 1, groups=2, bias=False), Relu()], (46, 3, 4)),
     "pointwise, strided, of many inputs": ([conv(41, 17, 1, 2)], (41, 7, 9)),
+    "wide and strided": ([conv(32, 7, 3, 2, 1)], (32, 7, 9)),
+    "wide and dilated": ([conv(32, 5, 3, 1, 2, 2), BatchNorm(5)], (32, 6, 7)),
+    "wide, some rows at a time": ([conv(31, 13, 3, padding=1), Relu()], (31, 12, 11)),
+    "wide, some rows at a time, strided": ([conv(32, 6, 5, 2, 2)], (32, 23, 21)),
+    "wide, padded by more than the kernel": ([conv(32, 3, 2, padding=3)], (32, 2, 3)),
+    "wide, pointwise and strided": ([conv(32, 17, 1, 2, bias=False)], (32, 7, 9)),
     "depthwise": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 5, 5)),
     "depthwise of one pixel": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 1, 1)),
     "grouped and dilated": ([conv(6, 4, 3, 1, 2, 2, 2), Relu(), HALVES], (6, 7, 7)),
@@ -142,6 +148,14 @@ def test_an_operation_on_maps_gives_what_torch_gives(form):
     stages, shape = FORMS[form]
     for images, adds in ((v - 1, False), (2 * v + 3, True)):
         check(stages, shape, images, adds=adds)
+
+
+@pytest.mark.parametrize(
+    ("form", "by_channel"), [("wide and strided", 1), ("one channel", 0), ("pointwise, in groups", 0)]
+)
+def test_weights_gradients_are_summed_in_vectors_of_channels_where_these_are_full(form, by_channel):
+    stages, shape = FORMS[form]
+    assert cover(stages, shape, torch.float64)[0]._shapes.by_channel == by_channel
 
 
 def test_an_operation_on_maps_is_as_exact_as_torch_in_single_precision():
