@@ -266,17 +266,23 @@ def _read(dataset: Any, kind: str) -> dict[str, Any]:
         raise UsageError(
             f"dataset: the images of {kind} have {len(shapes)} shapes", hint="bring them to one size first"
         )
-    labels = [label.item() if callable(getattr(label, "item", None)) else label for _, label in items]
-    found: dict[str, Any] = {"train_images": np.stack(images), "train_labels": np.asarray(labels)}
+    labels = [_array(label).item() if _is_one(label) else label for _, label in items]
+    found: dict[str, Any] = {"train_images": np.stack(images), "train_labels": labels}
     names = getattr(dataset, "classes", None)
     if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
         found["class_names"] = tuple(names)
     return found
 
 
+def _is_one(label: Any) -> bool:
+    """Whether a label is a tensor, or a number of numpy's, that holds one value; one-hot ones are refused later."""
+    return callable(getattr(label, "item", None)) and getattr(label, "shape", None) in ((), (1,))
+
+
 def _array(image: Any) -> np.ndarray:
     if hasattr(image, "detach"):
-        image = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        image = (image.float() if str(image.dtype) == "torch.bfloat16" else image).numpy()
     return np.asarray(image)
 
 

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import gridsearch as gs
 from gridsearch.api.given import Objects, as_dataset
-from gridsearch.errors import UsageError
+from gridsearch.errors import DataError, UsageError
 from gridsearch.plugins.session_state import held_by
+from gridsearch.zoo.datasets.arrays import image_data
 from tests.plugins.addresses import made
 
 IMAGES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 1, 8, 8)
@@ -31,7 +32,7 @@ def dataset():
 def test_a_torch_dataset_is_read_into_its_images_and_labels_in_order():
     found = as_dataset(Subset(dataset(), [3, 0]))()
     assert np.array_equal(found["train_images"], IMAGES[[3, 0]])
-    assert found["train_labels"].tolist() == [1, 0]
+    assert list(found["train_labels"]) == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,17 @@ def test_pictures_whose_numbers_are_no_colours_are_refused():
     assert np.array_equal(as_dataset(Pictures("L"))()["train_images"][0], IMAGES[0, 0])
     with pytest.raises(UsageError, match="a Pillow image of mode 'P'"):
         as_dataset(Pictures("P"))
+
+
+def test_numbers_of_half_precision_are_read_and_one_hot_labels_are_refused():
+    halves = torch.tensor(IMAGES / 255).bfloat16()
+    found = as_dataset(TensorDataset(halves, torch.tensor(LABELS)[:, None]))()
+    assert np.array_equal(found["train_images"], halves.float().numpy())
+    assert list(found["train_labels"]) == LABELS.tolist()
+    given = as_dataset(TensorDataset(halves, torch.eye(2)[LABELS]))()
+    with pytest.raises(DataError, match=r"train_labels have the shape \(4, 2\)") as caught:
+        image_data(given, name="own")
+    assert "argmax" in caught.value.hint
 
 
 class Noisy(torch.utils.data.TensorDataset):
