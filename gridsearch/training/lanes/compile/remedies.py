@@ -49,6 +49,7 @@ _REMEDIES: Final = tuple(
         (r"its weights are torch\.", "leave them as float32; dtype=bfloat16 sets the arithmetic"),
         (r"share tensors$|are not alike$|train different parameters$", _ALIKE),
         (r"none of its parameters gets a gradient", "look for detach(), .data or torch.no_grad() in its forward()"),
+        (r"decides how long", "multiply by a mask, or choose by torch.where, in place of taking a part"),
         (r"depends on the batch|be that of the batch", (
             "use x.flatten(1) or sizes from x.shape[1:], and torch.where in place of `if`"
         )),

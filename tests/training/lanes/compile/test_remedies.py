@@ -75,7 +75,24 @@ class Loose(Plain):
         return self.out(self.parts[0](x.flatten(1)))
 
 
+class Selecting(Plain):
+    def forward(self, x):
+        large = self.out.weight[self.out.weight > 0]
+        return super().forward(x) / large.numel()
+
+
+class SharingMemory(Plain):
+    def __init__(self):
+        super().__init__()
+        self.again = nn.Parameter(self.out.weight.t())
+
+    def forward(self, x):
+        return super().forward(x) + x.flatten(1) @ self.again
+
+
 REASONS = {
+    Selecting: ("decides how long the result of getitem is", "torch.where"),
+    SharingMemory: ("has the memory of", "one parameter of two names"),
     Hooked: ("out has hooks", "do in forward()"),
     Kept: ("scales['all'] keeps a tensor", "self.register_buffer(NAME, tensor)"),
     OwnTrain: ("has its own train()", "self.training in forward()"),
