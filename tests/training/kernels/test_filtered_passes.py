@@ -68,13 +68,13 @@ def test_bfloat16_halves_the_products_of_both_forms_about(asked):
 
 
 def test_nothing_is_filtered_or_measured_where_nothing_is_compiled(asked, monkeypatch):
-    monkeypatch.setattr(filtered_passes, "_SURE", 1e9)
+    monkeypatch.setattr(filtered_passes, "_SURE", dict.fromkeys(PASSES, 1e9))
     monkeypatch.setattr(batch_inner, "library_of", lambda _: None)
     assert not chosen() and not asked
 
 
 def test_what_the_formula_is_not_sure_of_is_measured_pass_by_pass(asked, monkeypatch):
-    monkeypatch.setattr(filtered_passes, "_SURE", 1e9)
+    monkeypatch.setattr(filtered_passes, "_SURE", dict.fromkeys(PASSES, 1e9))
     conv, shape = Conv(5, 6, (3, 3)), (5, 6, 8)
     assert not chosen(conv, shape, images=3)  # nothing was clearly faster
     assert [key.partition(" of ")[0] for key, _ in asked] == list(PASSES)

@@ -22,7 +22,7 @@ def test_the_formula_never_chooses_the_slower_form_where_it_is_sure(name, number
     for title, conv, shape, images in filtering.cases():
         for which in PASSES:
             by_taps, filtered = filtered_passes.costs(which, conv, shape, images, numbers, bf16=bf16)
-            if max(by_taps, filtered) > filtered_passes._SURE * min(by_taps, filtered):
+            if max(by_taps, filtered) > filtered_passes._SURE[which] * min(by_taps, filtered):
                 sure += 1
                 times = rows[title][which]
                 gain = times[filtered_passes.BY_TAPS] / times[filtered_passes.FILTERED]
