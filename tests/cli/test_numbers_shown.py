@@ -61,3 +61,10 @@ def test_a_run_of_which_nothing_came_says_so_though_it_is_quiet(cli, tmp_path):
     assert "no trial has a result to rank: 1 trial diverged; the first:" in mixed.err
     assert "<p>No point has a result: 3 diverged.</p>" in gs.load("all")._repr_html_()
     assert "<p>No point has a result yet.</p>" in gs.load("mixed")._repr_html_()
+
+
+def test_trials_of_a_function_have_no_classes_to_be_drawn(lost, cli):
+    found = cli("report", "--study", "s", "--trial", "0", "--trial", "1")
+    assert (found.code, found.out) == (2, "")
+    assert "study 's' is of a plain function, whose trials have no classes to draw" in found.err
+    assert "`gridsearch trial 0 --study s` shows one" in found.err

@@ -172,7 +172,7 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int], *, root: Path 
         root: folder of the datasets' files, where images are looked for; nothing is ever fetched.
 
     Raises:
-        UsageError: more than twelve.
+        UsageError: more than twelve, or a study of a function.
         StoreError: the study or a trial is not there, or a file cannot be written.
         ArtifactError: none of the trials has predictions that can be used.
     """
@@ -180,6 +180,11 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int], *, root: Path 
     if len(numbers) > MOST_TRIALS:
         raise UsageError(f"{len(numbers)} trials: at most {MOST_TRIALS} are drawn side by side")
     data = store.study_data(study)
+    if not data.kind.classifies:
+        raise UsageError(
+            f"--trial: study {data.name!r} is of {data.kind.noun}, whose trials have no classes to draw",
+            hint=f"`{data.again.trial(numbers[0])}` shows one; the study's report has two of them beside each other",
+        )
     found: list[TrialClasses] = []
     for number in numbers:
         read = _classes(store, data, number)
