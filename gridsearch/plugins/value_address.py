@@ -25,7 +25,7 @@ from gridsearch.plugins.asked import answers, asked_by, looked_up
 from gridsearch.plugins.bytecode import constants, names_imported, names_in_texts, names_read
 from gridsearch.plugins.ownership import main_or_own, own_module
 from gridsearch.plugins.patched import patched, patched_bases
-from gridsearch.plugins.value_parts import comes_from, dispatches, text
+from gridsearch.plugins.value_parts import BY_NAME, comes_from, dispatches, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -42,15 +42,6 @@ _NOT_WRITTEN: Final = frozenset(
 )  # fmt: skip
 """Of a class: what says where it stands, and what Python makes of the rest."""
 
-_BY_NAME = (
-    types.BuiltinFunctionType,
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-    types.MethodWrapperType,
-)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _OF_A_CACHE: Final = frozenset(functools.WRAPPER_ASSIGNMENTS) | {"__wrapped__", "cache_parameters"}
 _WITHOUT_VALUE: Final = (type(threading.Lock()), type(threading.RLock()))
@@ -276,7 +267,7 @@ class _Walk:
             self.value(value.__self__)
         elif isinstance(value, types.ModuleType):
             self.state("module", {k: v for k, v in vars(value).items() if not (k[:2] == k[-2:] == "__")})
-        elif kind in _BY_NAME:
+        elif kind in BY_NAME:
             self._builtin(value)
         elif kind is types.CellType:
             self._cell(value)

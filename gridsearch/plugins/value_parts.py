@@ -8,12 +8,24 @@ from __future__ import annotations
 import copyreg
 import functools
 import sys
+import types
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FunctionType
+
+BY_NAME = (
+    types.BuiltinFunctionType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodWrapperType,
+)
+"""What the interpreter or an extension has made: its name is all there is to be written."""
 
 
 def comes_from(kind: type, package: str, *names: str) -> bool:
