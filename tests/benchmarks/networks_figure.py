@@ -26,7 +26,7 @@ WIDTH, ROW, HEAD, FOOT, LEFT, RIGHT = 9.0, 0.23, 0.75, 1.0, 2.1, 0.35
 BF16 = "#d55e00"
 BFLOAT16 = "auto bfloat16 of plain"
 TICKS = (0.5, 1, 2, 3, 5, 8, 12)
-TABLES = ("networks", "other_networks")
+TABLES = ("networks", "networks-avx2", "other_networks")
 """Results with a table of their own, each between two comments of the page."""
 
 
