@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gridsearch.training import seeds
 from gridsearch.training.context import Stopped
+from gridsearch.training.dispatch_watch import DispatchWatch
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program_choice import build_program, min_lanes
@@ -247,7 +247,7 @@ class PeakMemory:
             self.peak = max(0, torch.cuda.max_memory_allocated(self._device) - self._before)
 
 
-class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveTensors(DispatchWatch):
     """Counts the bytes of all storages that operators return, from then until they are freed.
 
     Args:
@@ -262,11 +262,6 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = 0
         self._live = 0
         self._known = {tensor.untyped_storage()._cdata for tensor in there}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Say that nothing is compiled here: else torch imports its compiler, 80 MB that no run takes."""
-        return False
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None

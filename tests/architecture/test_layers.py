@@ -147,6 +147,12 @@ def test_one_module_renames_files_and_makes_temporary_ones():
                 assert path == ROOT / "gridsearch" / "files.py", f"{path}:{node.lineno}"
 
 
+def test_nothing_that_watches_operators_brings_torchs_compiler():
+    """Torch's own class would import it in every worker."""
+    watching = {path.name for path in MODULES if "TorchDispatchMode" in path.read_text()}
+    assert watching == {"dispatch_watch.py"}
+
+
 def touches_names(call: ast.Call) -> bool:
     """Whether a call renames a file or makes one with a temporary name; `replace` of a text takes two arguments."""
     function = ast.unparse(call.func)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from gridsearch.training.dispatch_watch import DispatchWatch
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MASKS = (torch.bool, torch.uint8)
 
 
-class SizeWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
+class SizeWatch(DispatchWatch):
     """Notes whether an operation took the size of its result from what a tensor holds.
 
     Attributes:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from gridsearch.training.dispatch_watch import DispatchWatch
 from gridsearch.training.kernels.weight_programs import (
     REDUCTIONS,
     SIDES,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MOST_CONSTANTS = 2**20
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(DispatchWatch):
     """Notes what is dispatched inside a `with` block.
 
     Args:
