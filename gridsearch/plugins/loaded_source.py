@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from gridsearch.as_imported import OwnChanges, changed
+from gridsearch.as_imported import OwnChanges, changed, same_file
 from gridsearch.plugins.bytecode import codes, compiled, names_set, parsed, read_elsewhere
 from gridsearch.plugins.module_values import same_held
 from gridsearch.plugins.ownership import file_of, own_module
@@ -65,6 +65,15 @@ def as_written(module: ModuleType) -> bool:
         and not _edited_since(module, code)
         and not changed(module, _own_changes(tree, code))
     )
+
+
+def changed_in_session(module: ModuleType) -> bool:
+    """Whether a session has changed a loaded module whose file is the one that was imported."""
+    path = file_of(module)
+    if path is None or not same_file(module):
+        return False
+    content = Path(path).read_bytes()
+    return changed(module, _own_changes(parsed(content), compiled(content, path)))
 
 
 def _own_changes(tree: ast.Module, code: CodeType) -> OwnChanges:

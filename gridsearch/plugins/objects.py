@@ -20,12 +20,11 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from gridsearch.as_imported import same_file
 from gridsearch.importing import importable
 from gridsearch.plugins import source_files
 from gridsearch.plugins.asked import asked_by, looks_up
 from gridsearch.plugins.bytecode import codes, compiled, names_imported, names_in_texts, names_read, parsed
-from gridsearch.plugins.loaded_source import as_written, defaults, functions_of
+from gridsearch.plugins.loaded_source import as_written, changed_in_session, defaults, functions_of
 from gridsearch.plugins.ownership import file_of, own_module
 from gridsearch.plugins.patched import patched, patched_everywhere
 from gridsearch.plugins.value_address import code_digest, digest, named
@@ -89,7 +88,7 @@ def identity(target: Any, *, version: str | None = None) -> Identity:
             return Identity(locator=locator, source=found[0], parts=found[1])
         # A hook that changes code as it is imported (pytest's, say) and an archive are no edited files.
         others = [each for each in modules.stale or [module] if type(_loader(each)) is SourceFileLoader]
-        others = [each for each in others if not same_file(each)]
+        others = [each for each in others if not changed_in_session(each)]
         edited = (file_of(others[0]) or "") if others else ""
     return _by_value(target, version, edited, plain=module is None)
 
