@@ -8,8 +8,8 @@ STUDY ?= fmnist
 PYTEST_ARGS ?=
 # Test files run side by side; their own processes compute with one thread, as workers do.
 # tests/conftest.py puts the slow ones first: by the number of their tests they would come last.
-# Twice as many processes as cores: many tests wait for servers, browsers and processes of their own.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2))) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than there are cores: many tests wait for servers, browsers and processes of their own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each of a hundred processes would compile what it imports anew.
