@@ -137,7 +137,7 @@ def test_python_gives_axes_as_a_mapping_or_as_a_grid_of_params():
         ({"subset": "9"}, "--subset 9: subset says something of images, and f.py:g is a plain function"),
         ({"epochs": "9"}, "--epochs 9: f.py:g is a plain function; its own params are set with --set epochs=..."),
         ({"direction": "up"}, "--direction up: direction must be maximize or minimize, not 'up'"),
-        ({"metric": "-x"}, "--metric -x: metric '-x' is no name: a letter, then at most 63 letters, digits or . _ -"),
+        ({"metric": "-x"}, "--metric -x: metric '-x' is no name: a letter, then at most 63 letters, digits, spaces or . _ -"),
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense_for_a_function_are_refused(options, line):

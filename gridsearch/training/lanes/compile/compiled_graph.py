@@ -79,7 +79,7 @@ class Given(torch.autograd.Function):
     def forward(ctx: Any, result: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Return a number that stands for the loss, and that nobody reads."""
         ctx.gradient = gradient
-        return result.new_empty((), dtype=torch.float32)  # autograd starts at no complex number
+        return result.new_empty((), dtype=result.dtype.to_real())  # autograd starts at no complex number
 
     @staticmethod
     def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor, None]:
