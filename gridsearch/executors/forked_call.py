@@ -39,6 +39,7 @@ def called_in_fork(call: Callable[[], str], *, patience: float) -> str | None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, see above
         child = os.fork()
     if not child:
+        os.close(read)  # or it would wait for ever to be read when this process is killed
         _be_child(call, write)
     os.close(write)
     try:

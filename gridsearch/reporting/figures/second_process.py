@@ -82,6 +82,9 @@ class SharedTasks(Generic[T]):
         else:
             if not child:
                 os.close(numbers)  # or the last number would be followed by no end
+                os.close(
+                    self._answer
+                )  # or it would wait for ever to be read when the first process is killed
                 self._be_second(answer)
             return child
         finally:

@@ -3,6 +3,8 @@
 import os
 import select
 import signal
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -89,3 +91,26 @@ def test_a_report_drawn_by_two_processes_has_the_same_files(study, monkeypatch):
     alone, together = drawn(alone=True), drawn(alone=False)
     assert list(together) == list(alone) != []
     assert together == alone
+
+
+ORPHANS = {
+    "shared tasks": (
+        "from gridsearch.reporting.figures.second_process import SharedTasks\n"
+        "shared = SharedTasks([lambda: print(os.getpid(), flush=True) or bytes(2**20)] * 2)\n"
+    ),
+    "a call": (
+        "from gridsearch.executors.forked_call import called_in_fork\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), 9)).start()\n"
+        "called_in_fork(lambda: print(os.getpid(), flush=True) or time.sleep(1) or 'x' * 2**20, patience=60)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ORPHANS)
+def test_a_fork_ends_when_the_process_that_it_answers_was_killed(kind):
+    """It would wait for its answer to be read, and hold the output of the process that is gone."""
+    code = "import os, threading, time\n" + ORPHANS[kind] + "time.sleep(1)\nos.kill(os.getpid(), 9)\n"
+    killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    out, _ = killed.communicate(timeout=60)  # which ends when nobody holds the output any more
+    assert killed.returncode == -9
+    assert out.split()
