@@ -7,7 +7,8 @@ import argparse
 import pytest
 
 from gridsearch.cli.commands.search import _show_plan
-from gridsearch.service.plan.planner import Group, Plan
+from gridsearch.service.plan.plan_groups import Group
+from gridsearch.service.plan.planner import Plan
 
 
 def plan(*, failed=0, pruned=0, lanes=1):

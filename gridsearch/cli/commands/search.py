@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gridsearch.service.plan.planner import Group, Plan
+    from gridsearch.service.plan.plan_groups import Group
+    from gridsearch.service.plan.planner import Plan
     from gridsearch.spec import StudySpec
 
 _SPEC_OPTIONS = (

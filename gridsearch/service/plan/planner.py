@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import PluginError
-from gridsearch.planning import group_trials
-from gridsearch.records import ImageSettings, TrialState
-from gridsearch.records.axis import identity
+from gridsearch.records import TrialState
 from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.service.plan.forecast import Memory, PlanForecast
-from gridsearch.service.plan.methods import trainer_of
+from gridsearch.service.plan.plan_groups import Group, groups_of, params_of
 from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored, require_prunable
 from gridsearch.service.prepare.prepared import Given
@@ -23,11 +20,10 @@ from gridsearch.spec.study_options import ORDERS
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from gridsearch.executors.pack_trainer import PackTrainer
     from gridsearch.planning import SimulatedPack
-    from gridsearch.records import Settings, Trial, TrialDraft, Value
+    from gridsearch.records import Trial, TrialDraft, Value
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Prepared
     from gridsearch.service.prepare.replicates import MoreSeeds
@@ -38,29 +34,6 @@ _FIRST = 4
 
 _ROW_BYTES = 6_000
 """Database rows, log and event file of a trial, beside its predictions; measured on a 10-epoch trial."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Trials that may share a pack.
-
-    Attributes:
-        model: the model's name; of a study of a plain function, the function's.
-        batch: None for a function.
-        method: how a pack of them trains: "stacked", "vmap" or "solo" (lane after lane).
-        reason: why not a better method; "" for stacked.
-        seconds: of all its new trials on one worker, None where nothing was measured.
-        params: values that all its trials have and that tell it from other groups, beside model and batch.
-    """
-
-    model: str
-    batch: int | None
-    trials: int
-    lanes: int
-    method: str
-    reason: str
-    seconds: float | None
-    params: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +212,7 @@ def _plan(
         pruned=0 if TrialState.PRUNED in results else states[TrialState.PRUNED],
         open=states[TrialState.WAITING] + states[TrialState.RUNNING],
         excluded=prepared.excluded,
-        groups=_groups(prepared, options, devices[0], forecast, simulated.programs),
+        groups=groups_of(prepared, options, devices[0], forecast, simulated.programs),
         seconds=forecast.wall(simulated),
         memory=forecast.memory(simulated),
         disk_mb=_disk(prepared, missing),
@@ -265,12 +238,7 @@ def _results(options: RunOptions) -> set[TrialState]:
 def _begins_with(pack: SimulatedPack[TrialDraft]) -> tuple[Mapping[str, Value], int]:
     """Return the params of a pack's first trial, and how many lanes it has."""
     first = pack.trials[0]
-    return _params(first), pack.lanes
-
-
-def _params(trial: TrialDraft) -> dict[str, Value]:
-    """Return a trial's values of the axes that it has."""
-    return {axis: trial.settings.get(axis) for axis in trial.axes}
+    return params_of(first), pack.lanes
 
 
 def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], set[str]]:
@@ -282,130 +250,7 @@ def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], s
         return store.ledger(prepared.name), set(store.names())
 
 
-def _groups(
-    prepared: Prepared,
-    options: RunOptions,
-    device: str,
-    forecast: PlanForecast,
-    programs: Sequence[SimulatedPack[TrialDraft]],
-) -> tuple[Group, ...]:
-    """Return the groups.
-
-    Raises:
-        PluginError: none of them can run.
-    """
-    found = []
-    methods = _Methods(prepared, options, device)
-    groups = list(group_trials(programs, lambda program: program.trials[0].settings).values())
-    apart = _apart([[_params(trial) for program in group for trial in program.trials] for group in groups])
-    for group, params in zip(groups, apart, strict=True):
-        settings = group[0].trials[0].settings
-        lanes = max(program.lanes for program in group)
-        trials = sum(len(program.trials) for program in group)
-        method, reason = methods.of(settings, trials, lanes)
-        found.append(
-            Group(
-                model=settings.code[0],
-                batch=cast("int | None", settings.get("batch")) if settings.kind.packs else None,
-                trials=trials,
-                lanes=lanes,
-                method=method,
-                reason=reason,
-                seconds=sum(p.seconds for p in group) if forecast.measured(settings) else None,
-                params=params,
-            )
-        )
-    if found and methods.broken == len(found):
-        raise methods.errors[0]
-    return tuple(found)
-
-
-class _Methods:
-    """Finds the method, and why not a better one, of groups of trials.
-
-    Attributes:
-        broken: how many groups cannot run at all.
-        errors: why not, the first first.
-    """
-
-    def __init__(self, prepared: Prepared, options: RunOptions, device: str) -> None:
-        self.broken = 0
-        self.errors: list[PluginError] = []
-        self._prepared, self._options, self._device = prepared, options, device
-        self._trainer: PackTrainer | None = None
-        self._known: dict[tuple[object, ...], tuple[str, str] | PluginError] = {}
-
-    def of(self, settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
-        """Return the method and the reason of a group with so many trials and lanes."""
-        study = self._prepared.kind
-        if not study.packs:
-            return "solo", f"{study.noun} is called for one trial after another"
-        if not self._prepared.loaded:
-            return "solo", _why_alone(
-                trials, self._options
-            ) if lanes == 1 else "unknown until the data is fetched"
-        settings = ImageSettings.of(settings)
-        options = sorted(settings.model_options.items())
-        kind = (lanes == 1, settings.model, *options, settings.dtype, settings.dropout is None)
-        if kind not in self._known:
-            self._known[kind] = self._ask(settings, alone=lanes == 1)
-        known = self._known[kind]
-        if isinstance(known, PluginError):
-            self.broken += 1
-            self.errors.append(known)
-            return "solo", known.message
-        if lanes == 1:
-            return "solo", _why_alone(trials, self._options)
-        method, reason = known
-        return method, "; ".join(filter(None, (reason, *_lane_by_lane(settings))))
-
-    def _ask(self, settings: ImageSettings, *, alone: bool) -> tuple[str, str] | PluginError:
-        if alone and settings.model_source is None:
-            return "solo", ""  # what comes with the program runs
-        self._trainer = self._trainer or trainer_of(self._prepared.catalog, self._device)
-        try:
-            if not alone:
-                return self._trainer.method(settings)
-            self._trainer.try_out(settings)
-        except PluginError as error:
-            return error
-        return "solo", ""
-
-
-def _lane_by_lane(settings: ImageSettings) -> Iterator[str]:
-    """Say what of a pack's step is done for one lane after the other."""
-    for kind, name in settings.uses[2:]:
-        if kind == "optimizer":
-            yield f"optimizer {name} takes its steps one lane after the other"
-        else:
-            yield f"augment {name} is called for one lane after the other, once for lanes that see the same images"
-
-
-def _why_alone(trials: int, options: RunOptions) -> str:
-    if options.lanes == 1:
-        return "--lanes 1"
-    if trials == 1:
-        return "no other trial shares its shape"
-    return "every trial has a worker of its own, or packs were no faster"
-
-
 def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
     """Return megabytes: predictions, rows, log and events of each trial."""
     kept = prepared.bytes_kept() if missing else 0
     return None if kept is None else len(missing) * (kept + _ROW_BYTES) / 1e6
-
-
-def _apart(groups: Sequence[Sequence[Mapping[str, Value]]]) -> list[dict[str, Value]]:
-    """Return for each group what tells it from others: params of which every group has one value, not all the same."""
-    names = dict.fromkeys(name for group in groups for params in group for name in params)
-    values = {
-        name: [{identity(params.get(name)) for params in group} for group in groups]
-        for name in names
-        if name not in ("model", "batch")
-    }
-    telling = [
-        name
-        for name, each in values.items()
-        if all(len(found) == 1 for found in each) and len(set.union(*each)) > 1
-    ]
-    return [{name: group[0][name] for name in telling if name in group[0]} for group in groups]

@@ -9,7 +9,8 @@ import pytest
 
 from gridsearch.cli.commands import search
 from gridsearch.records.study_kinds import IMAGES
-from gridsearch.service.plan.planner import Group, Plan
+from gridsearch.service.plan.plan_groups import Group
+from gridsearch.service.plan.planner import Plan
 
 
 @pytest.fixture
