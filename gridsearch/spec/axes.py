@@ -114,11 +114,6 @@ def _param(name: str) -> Axis:
     return Axis(name=name, kind=AxisKind.CATEGORICAL, free=True, nullable=True, help="param of the objective")
 
 
-def differing(one: Settings, other: Settings) -> tuple[str, ...]:
-    """Return the names of the settings in which two points differ, in the order of `Settings.flat`."""
-    return varying((one, other))
-
-
 def varying(points: Iterable[Settings]) -> tuple[str, ...]:
     """Return the names of the settings that are not the same in all points, in the order of `Settings.flat`.
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import SpecError, nearest, valid_text
+from gridsearch.errors import nearest, valid_text
 from gridsearch.records.axis import LARGEST_INT, AxisKind, scalar
 from gridsearch.spec.collector import InvalidValue, shortened
 
@@ -31,7 +31,7 @@ _LOOK_ALIKE = str.maketrans("−–—‒﹣－，、．", "------,,.")  # noqa:
 _WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
-def coerce(axis: Axis, value: object, place: str) -> Value:
+def typed(axis: Axis, value: Any) -> Value:
     """Return a value in the axis's type.
 
     A string is read as a word of the command line is ("1e-3", "true", "none"); other values are taken as
@@ -40,19 +40,10 @@ def coerce(axis: Axis, value: object, place: str) -> Value:
     Args:
         axis: what the value is for.
         value: a number, word, True, False or None.
-        place: where it was given, for the message.
 
     Raises:
-        SpecError: not a value of this axis: wrong type, not finite, out of range, unknown word.
+        InvalidValue: not a value of this axis: wrong type, not finite, out of range, unknown word.
     """
-    try:
-        return typed(axis, value)
-    except InvalidValue as wrong:
-        raise SpecError([f"{place}: {wrong}" if place else str(wrong)]) from None
-
-
-def typed(axis: Axis, value: Any) -> Value:
-    """Do what `coerce` does, but raise `InvalidValue`, to which the caller adds the place."""
     value = _plain(axis, value)
     if isinstance(value, str):
         return _read(axis, require_text(axis.name, value))

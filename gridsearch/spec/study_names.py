@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from gridsearch import locators
-from gridsearch.errors import UsageError
 from gridsearch.files import DATABASE, MLFLOW, MLFLOW_ARTIFACTS
 from gridsearch.folders import tilde
 from gridsearch.spec.collector import InvalidValue, shortened
@@ -19,22 +18,12 @@ _TAKEN = {DATABASE: "the store's file", MLFLOW: "MLflow's file", MLFLOW_ARTIFACT
 """What lies beside the folders of the studies; SQLite's own files bear the names of databases with more behind them."""
 
 
-def check_study_name(name: str) -> str:
+def good_name(name: str) -> str:
     """Return the name if a study may bear it.
 
     Raises:
-        UsageError: a letter that is not allowed, empty, too long, or with a dot or dash at its start.
+        InvalidValue: a letter that is not allowed, empty, too long, or with a dot or dash at its start.
     """
-    try:
-        return good_name(name)
-    except InvalidValue as wrong:
-        raise UsageError(
-            str(wrong), hint="a study's name has at most 64 letters, digits, '.', '_' or '-'"
-        ) from None
-
-
-def good_name(name: str) -> str:
-    """Do what `check_study_name` does, but raise `InvalidValue`, to which the caller adds the place."""
     shown = repr(shortened(name))
     if not name:
         raise InvalidValue("a study's name is empty")
