@@ -96,14 +96,6 @@ def _silence(ray: Any) -> None:
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
-_ADDRESS_HINT = (
-    f"{ADDRESS}=HOST:6379 on a machine of the cluster, or unset it: then one starts on this machine"
-)
-_VERSION_HINT = (
-    "every machine needs the same versions of ray and Python, and a cluster with a token that token"
-)
-
-
 def lacking() -> str:
     """Return what `--executor ray` lacks on this machine, in a few words; "" where it has all."""
     if importlib.util.find_spec("ray") is None:
