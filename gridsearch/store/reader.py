@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.advice import place
-from gridsearch.errors import ArtifactError
 from gridsearch.store import claims, deletion, row_lookup, study_queries, worker_queries
 from gridsearch.store.artifacts import Home
 from gridsearch.store.runner_identity import RunnerIdentity
@@ -231,18 +230,6 @@ class StoreReader:
         """
         with self._database.read() as connection:
             return study_queries.hashes(connection, row_lookup.find_study(connection, study).id, name)
-
-    def read_artifact(self, study: str, number: int, name: str) -> bytes:
-        """Return the bytes of a trial's file.
-
-        Raises:
-            StudyNotFound: there is no such study.
-            ArtifactError: the store knows no such file, or it is missing or altered.
-        """
-        there = self.artifacts(study, number).get(name)
-        if there is None:
-            raise ArtifactError(f"trial {number} of study {study!r} has no file {name!r}")
-        return self.home.read_verified(self.home.trial_file(study, number, name), there.sha256)
 
     def remnants(self) -> tuple[str, ...]:
         """Return the names of studies that a deletion which was cut off has left in part."""

@@ -1,4 +1,4 @@
-"""A store as other programs see it: through Optuna's own storage."""
+"""A store as others see it: through Optuna's own storage, and by the files of its trials."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def optuna_url(url: str) -> str:
 def reader(store: Store) -> optuna.storages.RDBStorage:
     """Optuna's storage on the database, without the check of its schema that another test makes."""
     return _storage(optuna_url(store.url))
+
+
+def stored(store: Store, study: str, number: int, name: str) -> bytes:
+    """The bytes of a trial's file, which are those that the store knows."""
+    known = store.artifacts(study, number)[name]
+    return store.home.read_verified(store.home.trial_file(study, number, name), known.sha256)
 
 
 @lru_cache  # one that knows its statements reads ten times as fast

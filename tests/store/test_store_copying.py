@@ -13,7 +13,7 @@ from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import FileRef
 from gridsearch.store import RunnerIdentity, copy_store, copying, ledger_tables, open_store
 from gridsearch.store.optuna_tables import counted
-from tests.store.readers import reader
+from tests.store.readers import reader, stored
 
 pytestmark = pytest.mark.postgresql
 ME = RunnerIdentity.current()
@@ -69,7 +69,7 @@ def test_a_store_is_the_same_after_a_copy_there_and_back_and_goes_on_in_each(
     assert sums(back, home) == before
     for place in (url, there, back):
         with open_store(place, home=home, create=False) as store:
-            assert store.read_artifact("digits", 0, "a.txt") == b"ab"
+            assert stored(store, "digits", 0, "a.txt") == b"ab"
             assert {r.trial for r in store.reclaim(filled.study_id)} == set(filled.ids[3:5])
             again = store.add(
                 make.study(axes=("lr",)), make.drafts({**AXES, "lr": [0.1, 0.7]}, seeds=(0, 2**40))

@@ -29,6 +29,7 @@ from gridsearch.store import (
     take_in,
 )
 from tests.store.away.ways_away import AWAY, locked
+from tests.store.readers import stored
 from tests.store.runs import Run
 
 
@@ -69,7 +70,7 @@ def test_a_result_keeps_its_files_and_its_pictures_while_the_store_is_away(store
             [make.finished(trial, 0.7, files=files)], shown={trial.id: {"confusion.png": b"png"}}
         )
     run.store.tend()
-    assert store.read_artifact("digits", 0, "weights.safetensors") == b"weights"
+    assert stored(store, "digits", 0, "weights.safetensors") == b"weights"
     assert store.artifacts("digits", 0)["confusion.png"].size == 3
 
 
