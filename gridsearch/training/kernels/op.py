@@ -14,13 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.stages import numbers
 
 if TYPE_CHECKING:
+    import torch
+
     from gridsearch.training.kernels.stages import Shape
 
 SLACK = 256
@@ -120,19 +120,3 @@ def to_layout(x: torch.Tensor, layout: Layout) -> torch.Tensor:
     if x.dim() == 4:
         padded = padded.permute(0, 2, 3, 1)
     return padded.reshape(-1, v, numbers(tuple(x.shape[1:]))).transpose(1, 2).reshape(-1).clone()
-
-
-def from_layout(flat: torch.Tensor, layout: Layout, shape: Shape, images: int) -> torch.Tensor:
-    """Return the activation [B, *shape] that `to_layout` wrote."""
-    if layout is Layout.FEATURES or (len(shape) == 1 and layout is Layout.CHANNELS_LAST):
-        return flat[: images * numbers(shape)].view(images, *shape).clone()
-    if layout is Layout.CHANNELS_LAST:
-        maps = flat[: images * numbers(shape)].view(images, *shape[1:], shape[0])
-        return maps.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
-    v = vector_numbers(flat.dtype)
-    count = activation_numbers(layout, shape, images, flat.dtype)
-    by_image = flat[:count].view(-1, numbers(shape), v).transpose(1, 2).reshape(-1, numbers(shape))[:images]
-    if len(shape) == 1:
-        return by_image.clone()
-    maps = by_image.view(images, *shape[1:], shape[0])
-    return maps.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)

@@ -15,7 +15,7 @@ from gridsearch.training.kernels.op import (
     Layout,
     OpArgs,
     activation_numbers,
-    from_layout,
+    numbers,
     to_layout,
     vector_numbers,
 )
@@ -81,6 +81,22 @@ def read(place: int, layout: Layout, shape, images: int, dtype) -> torch.Tensor:
     kind = ctypes.c_double if dtype == torch.float64 else ctypes.c_float
     flat = torch.frombuffer((kind * count).from_address(place), dtype=dtype)
     return from_layout(flat, layout, shape, images)
+
+
+def from_layout(flat: torch.Tensor, layout: Layout, shape, images: int) -> torch.Tensor:
+    """Return the activation [B, *shape] that `to_layout` wrote."""
+    if layout is Layout.FEATURES or (len(shape) == 1 and layout is Layout.CHANNELS_LAST):
+        return flat[: images * numbers(shape)].view(images, *shape).clone()
+    if layout is Layout.CHANNELS_LAST:
+        maps = flat[: images * numbers(shape)].view(images, *shape[1:], shape[0])
+        return maps.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+    v = vector_numbers(flat.dtype)
+    count = activation_numbers(layout, shape, images, flat.dtype)
+    by_image = flat[:count].view(-1, numbers(shape), v).transpose(1, 2).reshape(-1, numbers(shape))[:images]
+    if len(shape) == 1:
+        return by_image.clone()
+    maps = by_image.view(images, *shape[1:], shape[0])
+    return maps.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
 
 def _padding(place: int, layout: Layout, shape, images: int, dtype) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels import small_ops
-from gridsearch.training.kernels.op import Layout, OpArgs, activation_numbers, from_layout, to_layout
+from gridsearch.training.kernels.op import Layout, OpArgs, activation_numbers, to_layout
 from gridsearch.training.kernels.plan import PlanLibrary
 from gridsearch.training.kernels.stages import (
     Conv,
@@ -22,7 +22,7 @@ from gridsearch.training.kernels.stages import (
     Relu,
 )
 from tests.training.compilers import needs_compiler
-from tests.training.kernels.op_calls import call, drawn, hold_against
+from tests.training.kernels.op_calls import call, drawn, from_layout, hold_against
 
 pytestmark = needs_compiler
 
