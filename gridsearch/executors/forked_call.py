@@ -75,6 +75,3 @@ def _answer(read: int, patience: float) -> str | None:
             return found[1:].decode() if found else None
         parts.append(part)
     return None
-
-
-__all__ = ["called_in_fork"]
