@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import random
 import subprocess
 import sys
@@ -17,6 +16,12 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "gridsearch").rglob("*.py"))
 
 
+@pytest.fixture(scope="module")
+def trees():
+    """The syntax tree of every module, by its path: parsing all of them takes seconds."""
+    return {path: ast.parse(path.read_text()) for path in MODULES}
+
+
 def test_the_import_contracts_hold():
     command = [
         sys.executable,
@@ -28,14 +33,13 @@ def test_the_import_contracts_hold():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_program_draws_from_no_stream_of_the_process():
+def test_the_program_draws_from_no_stream_of_the_process(trees):
     """It may be that of a trial in another thread, whose numbers would then depend on the moment."""
-    package = Path(__file__).parents[2] / "gridsearch"
     drawing = {name for name in dir(random.Random) if not name.startswith("_")} - {"getstate", "setstate"}
     found = {
         (path.name, node.lineno)
-        for path in package.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)
@@ -84,30 +88,29 @@ def test_the_public_names_are_these():
         _ = gridsearch.nothing_like_it
 
 
-@pytest.mark.parametrize(
-    "package", ["torch", "optuna", "sqlalchemy", "pandas", "seaborn", "tensorboard", "matplotlib"]
-)
-def test_a_heavy_dependency_has_one_home(package):
-    homes = {
-        "torch": {"training", "zoo", "executors"},
-        "optuna": {"store"},
-        "sqlalchemy": {"store"},
-        "pandas": {"reporting"},
-        "seaborn": {"reporting"},
-        "tensorboard": {"reporting"},
-        "matplotlib": {"reporting"},
-    }[package]
-    for path in MODULES:
-        for name in imported(path):
-            if name.partition(".")[0] == package:
-                assert path.relative_to(ROOT / "gridsearch").parts[0] in homes, path
+HOMES = {
+    "torch": {"training", "zoo", "executors"},
+    "optuna": {"store"},
+    "sqlalchemy": {"store"},
+    "pandas": {"reporting"},
+    "seaborn": {"reporting"},
+    "tensorboard": {"reporting"},
+    "matplotlib": {"reporting"},
+}
 
 
-@functools.cache
-def imported(path: Path) -> tuple[str, ...]:
+def test_a_heavy_dependency_has_one_home(trees):
+    homes: dict[str, set[str]] = {package: set() for package in HOMES}
+    for path, tree in trees.items():
+        for package in {name.partition(".")[0] for name in imported(tree)} & set(HOMES):
+            homes[package].add(path.relative_to(ROOT / "gridsearch").parts[0])
+    assert homes == HOMES
+
+
+def imported(tree: ast.AST) -> tuple[str, ...]:
     """The modules that run-time code imports; what only the type checker sees does not count."""
     found: list[str] = []
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -120,15 +123,15 @@ def imported(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_module_says_where_it_stands(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_every_module_says_where_it_stands(trees):
+    assert [str(path) for path, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
-def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weights_alone_of_a_file_that_the_user_named():
+def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weights_alone_of_a_file_that_the_user_named(
+    trees,
+):
     callers = {}
-    for path in MODULES:
-        tree = ast.parse(path.read_text())
+    for path, tree in trees.items():
         names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
         # Its file has no name: nobody else can have written it.
         sends = path == ROOT / "gridsearch" / "executors" / "shipping.py"
@@ -139,10 +142,10 @@ def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weigh
     assert callers == {"vgg.py": "True", "backbones.py": "True"}
 
 
-def test_one_module_renames_files_and_makes_temporary_ones():
+def test_one_module_renames_files_and_makes_temporary_ones(trees):
     """A rename anywhere else is one that no fsync goes before, and that faults are not tried at."""
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and touches_names(node):
                 assert path == ROOT / "gridsearch" / "files.py", f"{path}:{node.lineno}"
 
@@ -188,23 +191,24 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_within(path: Path, names: set[str]) -> set[str]:
+def imports_within(tree: ast.AST, names: set[str]) -> set[str]:
     """The modules of the package that a module imports anywhere: for types alone and inside functions, too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 found.add(full if full in names else node.module)
-    return found & names - {dotted(path)}
+    return found & names
 
 
-def test_no_module_imports_itself_by_way_of_others():
+def test_no_module_imports_itself_by_way_of_others(trees):
     """Imports for types alone and inside functions count: a cycle of them is a cycle of ideas."""
     names = {dotted(path) for path in MODULES}
     try:
-        TopologicalSorter({dotted(path): imports_within(path, names) for path in MODULES}).prepare()
+        modules = {dotted(path): imports_within(tree, names) for path, tree in trees.items()}
+        TopologicalSorter({name: found - {name} for name, found in modules.items()}).prepare()
     except CycleError as error:
         pytest.fail(" <- ".join(error.args[1]))
