@@ -29,10 +29,8 @@ __all__ = ["main"]
 _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
 """What is wrong with a place, and with nothing of ours, wherever it shows."""
 
-_ANOTHER_PLACE = "use a folder that you can read and write: --home for studies, $GRIDSEARCH_CACHE for data"
-
-
-_A_TEMPORARY = "name one that can be in $TMPDIR"
+_PLACE_HINT = "use a folder that you can read and write: --home for studies, $GRIDSEARCH_CACHE for data"
+_TEMPORARY_HINT = "name a folder that can be written in $TMPDIR"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,11 +100,11 @@ def _run(words: Sequence[str], output: standard_streams.Harmless, *, verbose: bo
             standard_streams.let_go(sys.stdout)
             return _expected(unwritable(error.filename or "the output", error))
         if isinstance(error, OSError) and error.errno in _OF_THE_PLACE and error.filename is not None:
-            return _expected(
-                UnusableError(f"{_shown(error.filename)}: {error.strerror}", hint=_ANOTHER_PLACE)
-            )
+            return _expected(UnusableError(f"{_shown(error.filename)}: {error.strerror}", hint=_PLACE_HINT))
         if isinstance(error, FileNotFoundError) and _no_temporary_folder():
-            return _expected(UnusableError("no folder for temporary files can be written", hint=_A_TEMPORARY))
+            return _expected(
+                UnusableError("no folder for temporary files can be written", hint=_TEMPORARY_HINT)
+            )
         text = " ".join(str(error).split())
         _complain(f"a bug in gridsearch: {type(error).__name__}: {text}", "-v shows where; please report it")
         return 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from gridsearch._version import __version__
-from gridsearch.cli.argument_types import COMMON, Parser, add_open, port_number
+from gridsearch.cli.argument_parser import COMMON, Parser, add_open
+from gridsearch.cli.argument_types import port_number
 from gridsearch.cli.completion import SHELLS
 from gridsearch.cli.search_parser import add_ignore, add_run_options, add_search_commands
 from gridsearch.service.prepare.option_words import natural

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.cli.argument_types import add_open
+from gridsearch.cli.argument_parser import add_open
 from gridsearch.service.prepare.option_words import count
 from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from gridsearch.cli.argument_types import Parser
+    from gridsearch.cli.argument_parser import Parser
 
 
 def _add_study_arguments(parser: argparse.ArgumentParser, *, hidden: Collection[str] = ()) -> None:
