@@ -45,10 +45,14 @@ _LOCK = 0x67726964
 """The lock of all who write: those of rows share it, the only writer has it alone."""
 
 _NOW, _LATER = "SET LOCAL lock_timeout = {now}", "SET LOCAL lock_timeout = {busy}"
+# What a server, a database or a user may have as another default: a writer that had to wait for the lock sees what was
+# written before it got that, and a number is read as it was written.
+_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_NOW}"
+_WHOLE = f"SET LOCAL extra_float_digits = 1; {_LATER}"
 _BEGIN = {
-    Access.READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LATER}",
-    Access.ROWS: f"BEGIN; {_NOW}; SELECT pg_advisory_xact_lock_shared({_LOCK}); {_LATER}",
-    Access.ALL: f"BEGIN; {_NOW}; SELECT pg_advisory_xact_lock({_LOCK}); {_LATER}",
+    Access.READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_WHOLE}",
+    Access.ROWS: f"{_WRITE}; SELECT pg_advisory_xact_lock_shared({_LOCK}); {_WHOLE}",
+    Access.ALL: f"{_WRITE}; SELECT pg_advisory_xact_lock({_LOCK}); {_WHOLE}",
 }
 
 
@@ -235,7 +239,7 @@ _PASSWORD = f"$PGPASSWORD, a passfile or the file that ${PASSWORD_FILE} names gi
 _BY_CODE: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = (
     (("53100",), StoreError, "has no space left", "free some space on the server; nothing was lost"),
     (("53300",), StoreUnreachable, "has no connection left", _CONNECTIONS),
-    (("08", "57P"), StoreUnreachable, "does not answer", _ANSWERS),
+    (("08", "57P", "25P03", "25P04"), StoreUnreachable, "does not answer", _ANSWERS),
     (("57014",), StoreUnreachable, "cancelled a statement", "look at statement_timeout of server and user"),
     (("53", "58"), StoreAway, "cannot be read or written", "look at the server's log"),
     (("42501",), StoreError, "refuses this user", "let the owner grant it: GRANT ... ON SCHEMA ..., or ON ALL TABLES"),
