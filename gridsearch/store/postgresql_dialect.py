@@ -275,6 +275,7 @@ _AT_CONNECTING: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], .
     (_CROWDED, StoreUnreachable, "has no connection left", _CONNECTIONS),
     (("the database system is", "is not currently accepting", "server login"), StoreUnreachable, "does not answer",
      _ANSWERS),
+    (("startup parameter",), StoreError, "takes no such option", "ALTER ROLE ... SET sets it behind a PgBouncer"),
     (("password", "authentication"), StoreError, "refuses this user", _PASSWORD),
     (("database",), StoreError, "is not there", "createdb makes a database"),
     (("role", "user"), StoreError, "refuses this user", "createuser makes a user"),

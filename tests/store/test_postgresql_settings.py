@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from gridsearch.errors import StoreUnreachable
+from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.records import TrialState
 from gridsearch.store import RunnerIdentity, claims, open_store
 from gridsearch.store import database as database_module
@@ -94,3 +94,10 @@ def test_a_server_that_ends_what_pauses_within_a_transaction_does_not_answer(sto
             time.sleep(0.3)
             claims.claim(connection, {"p": added.ids[1:]}, owner=ME, lease=60)
         assert store.open_counts(added.study_id)[TrialState.WAITING] == 2
+
+
+def test_an_option_that_a_pgbouncer_does_not_pass_on_is_told_with_what_does(pgbouncer, store_database, home):
+    through = f"{pgbouncer.url(store_database.split('/')[3].split('?')[0])}?options=-csearch_path%3Dours"
+    with pytest.raises(StoreError, match=r"takes no such option: .*options") as caught:
+        open_store(through, home=home, create=True)
+    assert "ALTER ROLE" in caught.value.hint
