@@ -157,8 +157,10 @@ class TensorBoardRun:
             return
         if self._file is None or not self._file.exists():
             self._file = self._open_file()
-        with self._file.open("ab") as file:
+        place, self._file = self._file, None  # looked for anew if this is cut off
+        with place.open("ab") as file:
             file.write(_records(events))
+        self._file = place
 
 
 def _events(summaries: Iterable[Any], *, step: int) -> list[bytes]:

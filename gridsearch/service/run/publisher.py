@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridsearch import reporting
+from gridsearch.errors import unwritable
 from gridsearch.files import PER_CLASS, PREDICTIONS
 from gridsearch.records import TrialFinished, TrialState
 from gridsearch.service.queries.reports import as_predictions
@@ -54,7 +55,7 @@ class TrialPublisher:
         self._facts = facts or {}
         self._images = images or {}
         self._runs: dict[int, reporting.TensorBoardRun] = {}
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[tuple[reporting.TensorBoardRun, Callable[[], None]]] = []
 
     def start(self, trial: Trial) -> None:
         """Begin a trial's run anew; an earlier attempt's events go."""
@@ -65,7 +66,7 @@ class TrialPublisher:
     def epoch(self, event: Advance) -> None:
         """Add an epoch or a step."""
         if run := self._runs.get(event.trial):
-            self._publish(lambda: run.epoch(event))
+            self._publish(run, lambda: run.epoch(event))
 
     def draw(self, trial: Trial, event: TrialFinished) -> Pictures:
         """Draw what a trial's predictions show; nothing where it left none.
@@ -99,19 +100,28 @@ class TrialPublisher:
         if run is None:
             return
         if isinstance(event, TrialFinished):
-            self._publish(lambda: run.finish(event.metrics, epochs=event.epochs, state=event.state))
+            self._publish(run, lambda: run.finish(event.metrics, epochs=event.epochs, state=event.state))
         else:
-            self._publish(lambda: run.finish({}, state=TrialState.FAILED))
+            self._publish(run, lambda: run.finish({}, state=TrialState.FAILED))
 
     def show(self, trial: Trial, event: TrialFinished, pictures: Pictures) -> None:
         """Add pictures to the run of a trial that has ended."""
         run = reporting.TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
-        self._publish(lambda: run.pictures(pictures.images, epochs=event.epochs))
+        self._publish(run, lambda: run.pictures(pictures.images, epochs=event.epochs))
 
-    def _publish(self, write: Callable[[], None]) -> None:
-        """Write below home, after what has waited for it; while home is away it waits."""
-        self._waiting.append(write)
-        if not self._home.is_away:
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each()
+    def _publish(self, run: reporting.TensorBoardRun, write: Callable[[], None]) -> None:
+        """Write to a run, after what has waited for home; while that is away it waits.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self._waiting.append((run, write))
+        while self._waiting and not self._home.is_away:
+            run, write = self._waiting[0]
+            try:
+                write()
+            except OSError as error:
+                if not self._home.is_away:
+                    raise unwritable(run.folder, error) from error
+            else:
+                del self._waiting[0]

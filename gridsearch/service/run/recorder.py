@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import GridsearchError, StudyDeleted, StudyNotFound
 from gridsearch.files import PREDICTIONS, WEIGHTS
 from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
 from gridsearch.reporting.figures.second_process import SharedTasks
@@ -281,8 +281,10 @@ class Recorder:
                 pictures = Pictures(*drawn)
                 self._store.show(self._run.study, trial.number, pictures.files)
                 self._publisher.show(trial, event, pictures)
-        except GridsearchError:
+        except (StudyDeleted, StudyNotFound):
             return  # the store says it
+        except GridsearchError as error:
+            wrong = error.message
         except Exception as error:  # noqa: BLE001 -- as above
             wrong = repr(error)
         if wrong is not None:
