@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select
 
+from gridsearch import files
 from gridsearch.advice import Advice, place
 from gridsearch.errors import StoreError
 from gridsearch.store import claims, ledger_tables, optuna_tables, row_lookup
@@ -65,7 +67,7 @@ def copy_store(source: str, target: str, *, home: Path, lease: float) -> dict[st
 
     Raises:
         UsageError: a URL is wrong.
-        StoreError: there is no store, a runner is at work in it, or the target holds something.
+        StoreError: there is no store, a runner or `best` is at work in it, or the target holds something.
         StoreUnreachable: one of the two does not answer.
     """
     site = site_of(target)
@@ -73,8 +75,13 @@ def copy_store(source: str, target: str, *, home: Path, lease: float) -> dict[st
         found = site.inspect()
         if found.kind not in (Kind.NOTHING, Kind.EMPTY):
             raise StoreError(f"{site.place} holds something already: nothing was copied", hint=_ANOTHER)
-        with store._database.write() as reading:  # so that nothing is written there meanwhile
+        with ExitStack() as stack:
+            reading = stack.enter_context(
+                store._database.write()
+            )  # so that nothing is written there meanwhile
             _require_idle(store, reading, lease=lease)
+            for study in row_lookup.names(reading):
+                _require_no_test(store, study, stack)
             there = {table.name: _sum(_rows(reading, table)) for table in _tables()}
             if not site.create(found, then=lambda writing: _fill(store, site, reading, writing, there)):
                 raise StoreError(
@@ -117,6 +124,15 @@ def _require_idle(store: Store, connection: Connection, *, lease: float) -> None
             f"store {store.place}: process {pid} on {host} is at work in it, or was {lease:.0f} s ago: "
             "nothing was copied",
             hint=f"{stops} ends its runs; `gridsearch worker` ends with Ctrl-C",
+        )
+
+
+def _require_no_test(store: Store, study: str, stack: ExitStack) -> None:
+    """Refuse a store while `best` is at work: that it has read the test images would be missing in the copy."""
+    if not stack.enter_context(files.if_free(store.home.best_work(study) / files.LOCK)):
+        raise StoreError(
+            f"store {store.place}: `gridsearch best` trains the winner of study {study!r} again: nothing was copied",
+            hint="wait until it ends, or end it with Ctrl-C",
         )
 
 

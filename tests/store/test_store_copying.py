@@ -9,10 +9,12 @@ import optuna
 import pytest
 from sqlalchemy import insert, select, update
 
+from gridsearch import files
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import FileRef
 from gridsearch.store import RunnerIdentity, copy_store, copying, ledger_tables, open_store
 from gridsearch.store.optuna_tables import counted
+from gridsearch.zoo.datasets.cache import exclusive
 from tests.store.readers import reader, stored
 
 pytestmark = pytest.mark.postgresql
@@ -108,6 +110,15 @@ def test_a_target_that_holds_something_and_a_store_at_work_are_refused_and_left_
         copy_store(url, "postgresql://host", home=home, lease=60)
     assert not file.exists()
     assert sums(url, home) == before
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_no_test_is_missing_in_a_copy_since_best_was_about_to_record_it(filled, url, home, tmp_path):
+    there = f"sqlite:///{tmp_path}/copy.db"
+    with exclusive(home / "digits" / files.BEST_WORK), pytest.raises(StoreError, match="trains the winner"):
+        copy_store(url, there, home=home, lease=60)
+    assert not (tmp_path / "copy.db").exists()
+    assert copy_store(url, there, home=home, lease=60)
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
