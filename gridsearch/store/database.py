@@ -175,6 +175,15 @@ class Database:
         """The database as messages name it."""
         return self.dialect.place
 
+    @property
+    def identity(self) -> str:
+        """What tells this database from all others, those included that lie at its place before or later.
+
+        Raises:
+            StoreUnreachable: there is none at the place.
+        """
+        return f"{self.place} {self.dialect.find() or ''}".rstrip()
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the store throughout."""

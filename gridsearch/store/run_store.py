@@ -78,7 +78,10 @@ class RunStore(Store):
         self.home = self.home.bound()
         self._run = run
         self._spool = Spool(
-            spool.roots(self.home.root, self.place), run.owner, away=lambda: self.home.is_away
+            spool.roots(self.home.root, self.place),
+            run.owner,
+            store=database.identity,
+            away=lambda: self.home.is_away,
         )
         self._counts = dict.fromkeys(TrialState, 0)
         self._away_since: float | None = None

@@ -53,6 +53,7 @@ class SpoolRecord:
         reason: why it is.
         name: the pack's of claims that may have been made, or the study's of a log.
         text: for the log of trial `number`.
+        store: what tells the store that it is for from others, see `Database.identity`; others may use the same home.
     """
 
     call: Literal["record_epochs", "resume", "finish_many", "requeue", "release", "unclaim", "append_log"]
@@ -67,6 +68,7 @@ class SpoolRecord:
     name: str = ""
     number: int = 0
     text: str = ""
+    store: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads back."""
@@ -98,13 +100,20 @@ class Spool:
     Args:
         roots: folders to keep them in, the one that is wanted first; the next is taken where nothing can be written.
         owner: whose they are.
+        store: what tells their store from others.
         away: whether the first of the folders is not to be used: what it should lie in is not there.
     """
 
     def __init__(
-        self, roots: Sequence[Path], owner: RunnerIdentity, *, away: Callable[[], bool] = lambda: False
+        self,
+        roots: Sequence[Path],
+        owner: RunnerIdentity,
+        *,
+        store: str = "",
+        away: Callable[[], bool] = lambda: False,
     ) -> None:
         self._owner = owner
+        self._store = store
         self._away = away
         name = f"{_safe(owner.host)}-{owner.pid}-{secrets.token_hex(4)}"
         self._folders = [root / name for root in roots]
@@ -126,7 +135,8 @@ class Spool:
         Raises:
             OSError: it can be written nowhere.
         """
-        content = {"owner": dataclasses.asdict(self._owner), "record": record.to_json()}
+        of_store = dataclasses.replace(record, store=self._store)
+        content = {"owner": dataclasses.asdict(self._owner), "record": of_store.to_json()}
         text = json.dumps(content).encode()
         refused = OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folders[0]))
         for folder in self._folders[1:] if self._away() else self._folders:

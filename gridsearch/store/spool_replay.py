@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def waiting(store: Store) -> int:
     """Return how many records of runs that are gone wait for the next run."""
     found = spool.left_behind(spool.roots(store.home.root, store.place))
-    return sum(len(paths) for owner, paths in found if store.is_gone(owner))
+    paths = [path for owner, paths in found if store.is_gone(owner) for path in paths]
+    return sum((record := spool.read(path)) is None or _is_for(store, record) for path in paths)
 
 
 def take_in(store: Store, *, warn: Callable[[str], None]) -> int:
@@ -35,7 +36,7 @@ def take_in(store: Store, *, warn: Callable[[str], None]) -> int:
 
 
 def replay(store: Store, path: Path, *, warn: Callable[[str], None]) -> int:
-    """Write a record and take it away; return how many results it holds."""
+    """Write a record and take it away, unless it is for another store; return how many results it holds."""
     if not path.exists():  # another run was first
         return 0
     record = spool.read(path)
@@ -43,6 +44,10 @@ def replay(store: Store, path: Path, *, warn: Callable[[str], None]) -> int:
         warn(
             f"{spool.set_aside(path)} is damaged: what it holds cannot be read, its trials are trained again"
         )
+        return 0
+    if not store.holds(record.study):
+        if _is_for(store, record):  # somebody has deleted the study
+            spool.drop(path)
         return 0
     for number in _write_record(store, record):
         warn(
@@ -52,10 +57,13 @@ def replay(store: Store, path: Path, *, warn: Callable[[str], None]) -> int:
     return len(record.ended)
 
 
+def _is_for(store: Store, record: SpoolRecord) -> bool:
+    """Whether a record was to be written to this store, which may have moved, and not to another one of its home."""
+    return record.store in ("", store._database.identity) or store.holds(record.study)
+
+
 def _write_record(store: Store, record: SpoolRecord) -> list[int]:
     """Write a record; return the numbers of the trials whose results came too late."""
-    if not store.holds(record.study):
-        return []
     match record.call:
         case "record_epochs":
             Store.record_epochs(store, record.epochs)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from gridsearch.errors import StoreError, StoreUnreachable
-from gridsearch.store import (
-    open_store,
-    take_in,
-)
+from gridsearch.store import RunnerIdentity, open_store, spool, take_in, waiting
 from tests.store.away.ways_away import locked
 from tests.store.runs import Run
 
@@ -61,6 +59,56 @@ def test_results_are_not_written_to_another_store_that_lies_at_its_place(
         with pytest.raises(StoreError, match="study deleted"):
             run.store.tend()
         assert other.study_data("digits").counts()["complete"] == 0
+
+
+@pytest.fixture
+def left(store, make):
+    """A run that is gone, with a result that waits for the store."""
+    run = Run(store, make, owner=dataclasses.replace(RunnerIdentity.current(), pid=2**22 + 1, started=1.0))
+    with locked(Path(store.place)):
+        run.store.finish_many([make.finished(run.trials[0], 0.7)])
+    run.store._database.close()  # killed: nothing more of it happens
+    store.close()
+    spool._OWN.clear()
+    return run
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "at its place"])
+@pytest.mark.usefixtures("left")
+def test_what_waits_for_a_store_is_kept_by_runs_that_use_another_one_with_the_same_home(
+    url, home, new_file, where, request
+):
+    place = home / "gridsearch.db"
+    if where == "at its place":
+        place.rename(home / "away.db")
+    other = place if where == "at its place" else home / "other.db"
+    shutil.copy(new_file, other)
+    with open_store(f"sqlite:///{other}", home=home, create=False) as opened:
+        assert take_in(opened, warn=pytest.fail) == waiting(opened) == 0
+    if where == "at its place":
+        (home / "away.db").replace(place)
+    with open_store(url, home=home, create=False) as again:
+        assert waiting(again) == 1
+        assert take_in(again, warn=pytest.fail) == 1
+        assert again.study_data("digits").trials[0].value == 0.7
+    assert not (home / ".spool").exists()
+
+
+def test_what_waits_for_a_store_goes_along_when_that_moves_with_its_home(left, home, tmp_path):
+    home.rename(tmp_path / "moved")
+    with open_store(
+        f"sqlite:///{tmp_path}/moved/gridsearch.db", home=tmp_path / "moved", create=False
+    ) as moved:
+        assert waiting(moved) == 1
+        assert take_in(moved, warn=pytest.fail) == 1
+        assert moved.study_data("digits").trials[0].value == 0.7
+
+
+def test_what_waits_for_a_study_that_was_deleted_goes(left, url, home):
+    with open_store(url, home=home, create=False) as store:
+        store.delete_study("digits")
+        assert take_in(store, warn=pytest.fail) == 0
+    assert not (home / ".spool").exists()
 
 
 def test_a_study_deleted_between_packs_ends_the_run_at_the_next_turn(store, run):
