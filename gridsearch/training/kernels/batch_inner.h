@@ -41,15 +41,6 @@
 /* The sums of neighbours: first those of a, then those of b. */
 #define NEIGHBOURS(a, b) (SHUFFLE(a, b, EVEN) + SHUFFLE(a, b, ODD))
 
-/* Keeps a compiler from reading a number again for each of its uses. */
-#if defined(__AVX512F__)
-#define IN_REGISTER(v) __asm__("" : "+v"(v))
-#elif defined(__x86_64__)
-#define IN_REGISTER(v) __asm__("" : "+x"(v))
-#else
-#define IN_REGISTER(v)
-#endif
-
 INLINE vec all(REAL r) { return (vec){COPIES(r)}; }
 INLINE vec where(mask m, vec yes, vec no) { return (vec)(((mask)yes & m) | ((mask)no & ~m)); }
 

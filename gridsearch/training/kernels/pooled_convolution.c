@@ -19,7 +19,7 @@
  * time.
  */
 
-#include "vectors.h"
+#include "batch_inner.h"
 
 #define STRIP_BYTES 24576
 
@@ -103,18 +103,17 @@ INLINE void store_max(REAL *y, uint8_t *indices, vec values, mask argmax, ptrdif
   }
 }
 
-/* The largest of each window's sums [P * P].  As torch does, the first of equal values counts, and NaN is the
- * largest. */
-INLINE void largest(const vec *sum, REAL *y, uint8_t *indices, ptrdiff_t count) {
+/* The largest of each window's sums [P * P], and where it was.  As torch does, the first of equal values counts, and
+ * NaN is the largest. */
+INLINE vec largest(const vec *sum, mask *argmax) {
   vec most = sum[0];
-  mask argmax = {0};
+  *argmax = (mask){0};
   UNROLL for (int p = 1; p < P * P; p++) {
     const mask more = (mask)(sum[p] > most) | (mask)(sum[p] != sum[p]);
-    most = (vec)(((mask)sum[p] & more) | ((mask)most & ~more));
-    argmax = (argmax & ~more) | (more & p);
+    most = where(more, sum[p], most);
+    *argmax = (*argmax & ~more) | (more & p);
   }
-  if (RELU) most = (vec)((mask)most & ~(mask)(most <= 0));
-  store_max(y, indices, most, argmax, count);
+  return RELU ? (vec)((mask)most & ~(mask)(most <= 0)) : most;
 }
 
 /* Some windows side by side, for some vectors of channels: their sums in registers, then the largest of each. */
@@ -127,7 +126,10 @@ INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL
   for (int r = 0; r < KH; r++)
     for (int q = 0; q < KW * C; q++, w += channels) {
       vec weight[MAX_VECTORS];
-      UNROLL for (int v = 0; v < vectors; v++) weight[v] = *(const unaligned_vec *)(w + v * V);
+      UNROLL for (int v = 0; v < vectors; v++) {
+        weight[v] = *(const unaligned_vec *)(w + v * V);
+        IN_REGISTER(weight[v]);
+      }
       UNROLL for (int n = 0; n < beside; n++)
         UNROLL for (int p = 0; p < P * P; p++) {
           const REAL pixel = x[(p / P + r) * ROW + (n * P + p % P) * C + q];
@@ -141,8 +143,11 @@ INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL
   /* the compiler must not interleave what follows with the loop above: it then runs out of registers there */
   __asm__ volatile("" : : "r"(done) : "memory");
   for (int n = 0; n < beside; n++)
-    for (int v = 0; v < vectors; v++)
-      largest(done[n][v], y + n * step + v * V, indices ? indices + n * step + v * V : 0, count - v * V);
+    for (int v = 0; v < vectors; v++) {
+      mask argmax;
+      const vec most = largest(done[n][v], &argmax);
+      store_max(y + n * step + v * V, indices ? indices + n * step + v * V : 0, most, argmax, count - v * V);
+    }
 }
 
 /* A row of windows; the last ones are done twice where they do not come out even. */
@@ -384,8 +389,6 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
 
 /* As an operation of a plan: one group of OUTPUTS channels, maps with the channels last; `saved` has the argmax
  * indices. */
-#include "batch_inner.h"
-
 static const ptrdiff_t op_strides[4] = {H * W * C, 1, W * C, C};
 
 /* With one channel in and few out, vectors of channels would be mostly empty: forwards they hold columns. */
@@ -406,39 +409,45 @@ INLINE void row_of_columns(const REAL *x, const REAL *w, const REAL *b, REAL *y,
   const REAL *own[TILE];
   UNROLL for (int t = 0; t < TILE; t++) {
     own[t] = w + MIN(t, outputs - 1) * TAPS;
-    const vec bias = (vec){0} + (b ? b[MIN(t, outputs - 1)] : 0);
+    const vec bias = all(b ? b[MIN(t, outputs - 1)] : 0);
     UNROLL for (int i = 0; i < 2; i++)
       UNROLL for (int v = 0; v < BESIDE; v++) sum[t][i][v] = bias;
   }
   for (int r = 0; r < KH; r++)
     for (int q = 0; q < KW; q++) {
-      vec pixel[2][BESIDE];
-      UNROLL for (int i = 0; i < 2; i++)
-        UNROLL for (int v = 0; v < BESIDE; v++)
-          pixel[i][v] = *(const unaligned_vec *)(x + (r + i) * ROW + first_column(v) + q);
+      vec weight[TILE];
       UNROLL for (int t = 0; t < TILE; t++) {
-        const REAL weight = own[t][r * KW + q];
-        UNROLL for (int i = 0; i < 2; i++)
-          UNROLL for (int v = 0; v < BESIDE; v++) sum[t][i][v] += weight * pixel[i][v];
+        weight[t] = all(own[t][r * KW + q]);
+        IN_REGISTER(weight[t]);
       }
+      UNROLL for (int i = 0; i < 2; i++)
+        UNROLL for (int v = 0; v < BESIDE; v++) {
+          vec pixel = *(const unaligned_vec *)(x + (r + i) * ROW + first_column(v) + q);
+          IN_REGISTER(pixel);
+          UNROLL for (int t = 0; t < TILE; t++) sum[t][i][v] += weight[t] * pixel;
+        }
     }
   REAL values[TILE][PAIRS * V];
-  uint8_t argmax[TILE][PAIRS * V];
+  word argmax[TILE][PAIRS * V];
   UNROLL for (int t = 0; t < TILE; t++)
-    for (int v = 0; v < PAIRS; v++) {
+    UNROLL for (int v = 0; v < PAIRS; v++) {
       const int left = 2 * v, right = MIN(2 * v + 1, BESIDE - 1);
       const vec window[4] = {
           SHUFFLE(sum[t][0][left], sum[t][0][right], EVEN), SHUFFLE(sum[t][0][left], sum[t][0][right], ODD),
           SHUFFLE(sum[t][1][left], sum[t][1][right], EVEN), SHUFFLE(sum[t][1][left], sum[t][1][right], ODD)};
-      largest(window, values[t] + v * V, argmax[t] + v * V, V);
+      mask at;
+      const vec most = largest(window, &at);
+      memcpy(values[t] + v * V, &most, sizeof most);
+      memcpy(argmax[t] + v * V, &at, sizeof at);
     }
   const ptrdiff_t here = MIN(TILE, outputs);
-  for (ptrdiff_t q = 0; q < QW; q++) {
+  UNROLL for (ptrdiff_t q = 0; q < QW; q++) {
     const ptrdiff_t v = MIN(2 * q / V, BESIDE - 1);
     const ptrdiff_t at = v * (V / 2) + q - first_column(v) / 2;
-    for (ptrdiff_t t = 0; t < here; t++) y[q * OUTPUTS + t] = values[t][at];
-    if (indices)
-      for (ptrdiff_t t = 0; t < here; t++) indices[q * OUTPUTS + t] = argmax[t][at];
+    for (ptrdiff_t t = 0; t < here; t++) {
+      y[q * OUTPUTS + t] = values[t][at];
+      if (indices) indices[q * OUTPUTS + t] = argmax[t][at];
+    }
   }
 }
 
