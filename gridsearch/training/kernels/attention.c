@@ -71,7 +71,10 @@ INLINE void tile(vec *to, struct matrix by, const vec *x, struct matrix x_by, co
     UNROLL for (int c = 0; c < COLUMNS; c++) sum[r][c] = (vec){0};
   for (ptrdiff_t d = 0; d < depth; d++) {
     vec number[COLUMNS];
-    UNROLL for (int c = 0; c < COLUMNS; c++) number[c] = column[c][d * other_by.by_row];
+    UNROLL for (int c = 0; c < COLUMNS; c++) {
+      number[c] = column[c][d * other_by.by_row];
+      IN_REGISTER(number[c]);
+    }
     UNROLL for (int r = 0; r < ROWS; r++) {
       vec factor = row[r][d * x_by.by_column];
       IN_REGISTER(factor);

@@ -267,8 +267,7 @@ class MapStages:
                 vector_bytes=vector_bytes,
                 narrows=self._bf16,
             )
-        stays = function(self.library.gradient_stays, _INT, _INT)
-        s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, stays, conv)
+        s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
         pairs = s.columns >= _FEWEST_COLUMNS and not by_channel  # of columns; of images in winograd.h
         s.narrows = int(self._bf16 and (pairs or WEIGHTS in self._filtered))
         fills = function(self.library.channels_filled, _INT)()
@@ -318,14 +317,11 @@ def _sum_tile(pixels_of: Callable[[int], int], written: int, pixels: int) -> int
     return min((n for n in range(_MOST_CHANNELS, 0, -1) if pixels_of(n)), key=cost)
 
 
-def _gradient_tile(
-    inputs_of: Callable[[int], int], stays: Callable[[int], int], conv: Conv
-) -> tuple[int, bool]:
+def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bool]:
     """Return how many outputs' gradients to sum at a time, and whether over taps beside each other too.
 
     Args:
         inputs_of: how many inputs go with so many outputs.
-        stays: whether these inputs stay in registers; else each output reads them again.
         conv: whose weights' gradients are summed.
     """
     channels, outputs = conv.channels // conv.groups, conv.outputs // conv.groups
@@ -334,8 +330,7 @@ def _gradient_tile(
         own, merged = choice
         beside = inputs_of(own)
         row = -(-conv.kernel[1] * channels // beside) if merged else conv.kernel[1] * -(-channels // beside)
-        # two products and two loads a cycle, for each pixel; few inputs at a time leave registers free
-        loads = own + (beside if stays(own) else own * beside)
+        loads = own + beside  # two products and two loads a cycle, for each pixel
         return -(-outputs // own) * row * (max(own * beside, loads) / 2 + 0.15 * loads + 0.1 * beside)
 
     # then all channels of some rows lie in the first cache together

@@ -11,11 +11,9 @@
 
 /* (channels, pixels) at a time: their sums and what they are made of fill the registers. */
 #if SUMS == 24
-#define REGISTERS 32
 #define MOST_PIXELS 12
 #define TILES(X) X(1, 12) X(2, 12) X(3, 8) X(4, 6) X(5, 4) X(6, 4) X(8, 3) X(10, 2) X(12, 2)
 #else
-#define REGISTERS 16
 #define MOST_PIXELS 8
 #define TILES(X) X(1, 8) X(2, 6) X(3, 4) X(4, 3) X(5, 2) X(6, 2)
 #endif
@@ -51,12 +49,23 @@ struct product { /* all tables of one product */
       const REAL *w = weights + (ptrdiff_t)run->weights * CHANNELS;                                                  \
       const ptrdiff_t end = run->map + (ptrdiff_t)run->count;                                                        \
       for (ptrdiff_t c = run->map; c < end; c++, w += CHANNELS) {                                                    \
-        vec number[PIXELS];                                                                                          \
-        UNROLL for (int p = 0; p < PIXELS; p++) number[p] = pixel[p][c];                                             \
-        UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                  \
-          const vec weight = all(w[o]);                                                                              \
-          UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = KIND(sum[o][p], weight, number[p]);                    \
+        vec weight[CHANNELS], number[PIXELS];                                                                        \
+        if (CHANNELS < PIXELS)                                                                                       \
+          UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                \
+            weight[o] = all(w[o]);                                                                                   \
+            IN_REGISTER(weight[o]);                                                                                  \
+          }                                                                                                          \
+        UNROLL for (int p = 0; p < PIXELS; p++) {                                                                    \
+          number[p] = pixel[p][c];                                                                                   \
+          IN_REGISTER(number[p]);                                                                                    \
+          if (CHANNELS < PIXELS)                                                                                     \
+            UNROLL for (int o = 0; o < CHANNELS; o++) sum[o][p] = KIND(sum[o][p], weight[o], number[p]);             \
         }                                                                                                            \
+        if (CHANNELS >= PIXELS)                                                                                      \
+          UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                \
+            weight[o] = all(w[o]);                                                                                   \
+            UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = KIND(sum[o][p], weight[o], number[p]);               \
+          }                                                                                                          \
       }                                                                                                              \
     }                                                                                                                \
     UNROLL for (int p = 0; p < PIXELS; p++) {                                                                        \
@@ -136,17 +145,6 @@ struct steps { /* from one block, row or column to the next, in vectors */
   ptrdiff_t map_block, map_row, map_column, gradient_block, gradient_row;
 };
 
-/* Whether a tile's sums, its inputs and an output have a register each; the compiler reads inputs again and again else, as
- * it would if it were not told. */
-#define STAYS(OUTPUTS, INPUTS) (OUTPUTS * INPUTS + INPUTS + 1 <= REGISTERS)
-
-int64_t gradient_stays(int64_t channels) {
-#define STAYS_OF(OUTPUTS, INPUTS)                                                                                     \
-  case OUTPUTS: return STAYS(OUTPUTS, INPUTS);
-  switch (channels) { TILES(STAYS_OF) }
-  return 0;
-}
-
 /* Gradients of the weights: sums over pixels and images, (outputs, inputs) at a time. */
 #define GRADIENT_OF(KIND, OUTPUTS, INPUTS)                                                                                     \
   static void gradient_##KIND##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t blocks,            \
@@ -159,16 +157,26 @@ int64_t gradient_stays(int64_t channels) {
       for (ptrdiff_t r = 0; r < rows; r++) {                                                                         \
         const vec *x = map + r * by->map_row, *d = gradient + r * by->gradient_row;                                  \
         for (ptrdiff_t c = 0; c < columns; c++, x += by->map_column, d += OUTPUTS) {                                 \
-          vec number[INPUTS];                                                                                        \
+          vec factor[OUTPUTS], number[INPUTS];                                                                       \
+          if (OUTPUTS < INPUTS)                                                                                      \
+            UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                               \
+              factor[o] = d[o];                                                                                      \
+              IN_REGISTER(factor[o]);                                                                                \
+            }                                                                                                        \
           UNROLL for (int i = 0; i < INPUTS; i++) {                                                                  \
             number[i] = x[i];                                                                                        \
-            if (STAYS(OUTPUTS, INPUTS)) IN_REGISTER(number[i]);                                                      \
+            IN_REGISTER(number[i]);                                                                                  \
+            if (OUTPUTS < INPUTS)                                                                                    \
+              UNROLL for (int o = 0; o < OUTPUTS; o++)                                                               \
+                sum[o * INPUTS + i] = KIND(sum[o * INPUTS + i], factor[o], number[i]);                               \
           }                                                                                                          \
-          UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                                 \
-            vec factor = d[o];                                                                                       \
-            IN_REGISTER(factor);                                                                                     \
-            UNROLL for (int i = 0; i < INPUTS; i++) sum[o * INPUTS + i] = KIND(sum[o * INPUTS + i], factor, number[i]);                       \
-          }                                                                                                          \
+          if (OUTPUTS >= INPUTS)                                                                                     \
+            UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                               \
+              factor[o] = d[o];                                                                                      \
+              IN_REGISTER(factor[o]);                                                                                \
+              UNROLL for (int i = 0; i < INPUTS; i++)                                                                \
+                sum[o * INPUTS + i] = KIND(sum[o * INPUTS + i], factor[o], number[i]);                               \
+            }                                                                                                        \
         }                                                                                                            \
       }                                                                                                              \
     UNROLL for (int part = 0; part < ALL; part += V) {                                                               \

@@ -104,9 +104,13 @@ static void forward_block(const struct layer *l, const REAL *w, const REAL *b, c
       UNROLL for (int i = 0; i < DOT_X * DOT_W; i++) sum[i] = (vec){0};
       for (ptrdiff_t f = begin; f + V <= end; f += V) {
         vec weight[DOT_W];
-        UNROLL for (int j = 0; j < DOT_W; j++) weight[j] = *(const unaligned_vec *)(row[j] + f);
+        UNROLL for (int j = 0; j < DOT_W; j++) {
+          weight[j] = *(const unaligned_vec *)(row[j] + f);
+          IN_REGISTER(weight[j]);
+        }
         UNROLL for (int i = 0; i < DOT_X; i++) {
-          const vec number = *(const unaligned_vec *)(image[i] + f);
+          vec number = *(const unaligned_vec *)(image[i] + f);
+          IN_REGISTER(number);
           UNROLL for (int j = 0; j < DOT_W; j++) sum[i * DOT_W + j] += number * weight[j];
         }
       }

@@ -29,7 +29,10 @@ INLINE void matmul_tile(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, co
       sum[r][v] = adds ? (vec) * (const unaligned_vec *)(to + MIN(r, rows - 1) * step + v * V) : (vec){0};
   for (ptrdiff_t d = 0; d < depth; d++) {
     vec number[COLUMNS];
-    UNROLL for (int v = 0; v < vectors; v++) number[v] = *(const unaligned_vec *)(m + d * m_step + v * V);
+    UNROLL for (int v = 0; v < vectors; v++) {
+      number[v] = *(const unaligned_vec *)(m + d * m_step + v * V);
+      IN_REGISTER(number[v]);
+    }
     UNROLL for (int r = 0; r < ROWS; r++) {
       const REAL factor = row[r][d * by_column];
       UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += factor * number[v];

@@ -239,7 +239,10 @@ static void multiply_patches(const struct shapes *s, const struct product *p, co
     for (; patches; patches--, read += step)                                                                         \
       for (int k = 0; k < IMAGES; k++, gradient += BROAD) {                                                          \
         vec number[BROAD];                                                                                           \
-        UNROLL for (int j = 0; j < BROAD; j++) number[j] = gradient[j];                                              \
+        UNROLL for (int j = 0; j < BROAD; j++) {                                                                     \
+          number[j] = gradient[j];                                                                                   \
+          IN_REGISTER(number[j]);                                                                                    \
+        }                                                                                                            \
         UNROLL for (int i = 0; i < INPUTS; i++) {                                                                    \
           const vec factor = all(read[i * IMAGES + k]);                                                              \
           UNROLL for (int j = 0; j < BROAD; j++) sum[i][j] = KIND(sum[i][j], factor, number[j]);                     \
