@@ -53,7 +53,7 @@ void softmax_backward(const struct op_args *a) {
 #if SUMS == 24
 enum { ROWS = 6, COLUMNS = 4 };
 #else
-enum { ROWS = 3, COLUMNS = 3 };
+enum { ROWS = 4, COLUMNS = 3 };
 #endif
 
 struct matrix { /* steps in vectors */
