@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from gridsearch.errors import GridsearchError
 from gridsearch.reporting.words.text import plural
-from gridsearch.service.run.workers import cores
+from gridsearch.service.run.machine import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

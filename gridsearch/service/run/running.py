@@ -19,18 +19,13 @@ from gridsearch.service.prepare.preparation import joined_data, prepare, prepare
 from gridsearch.service.prepare.prepared import Given, Prepared
 from gridsearch.service.queries.reports import make_report, preload_report, rank_study
 from gridsearch.service.run import interruption
+from gridsearch.service.run.machine import environment
 from gridsearch.service.run.notification import Notifier, notifying
 from gridsearch.service.run.patience import patiently
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
-from gridsearch.service.run.workers import (
-    arithmetic_cautions,
-    devices_for,
-    environment,
-    hardware,
-    may_lack_devices,
-)
+from gridsearch.service.run.workers import arithmetic_cautions, devices_for, hardware, may_lack_devices
 from gridsearch.store import RunnerIdentity, StudyDraft, store_exists
 
 if TYPE_CHECKING:

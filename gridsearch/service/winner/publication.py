@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import files, reporting
 from gridsearch.errors import StoreError
 from gridsearch.records.image_metrics import ACCURACY
+from gridsearch.service.run.machine import environment
 from gridsearch.service.run.patience import patiently
-from gridsearch.service.run.workers import environment
 from gridsearch.service.winner.choice import ranked_by
 from gridsearch.service.winner.exported import SCHEMA
 
