@@ -20,7 +20,7 @@ from gridsearch.reporting.figures.mpl_style import (
 from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.ranking import Ranking, rank
-from gridsearch.reporting.words.text import metric_name, show_seconds
+from gridsearch.reporting.words.text import capitalized, metric_name, show_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     if ranking.kind.packs:
         notes.append("Time: a trial's share of its pack's time.")
     note = " ".join(notes + scale.clipped_words("are drawn at the edge"))
-    figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named), f"{metric.capitalize()} against time", note)
+    figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named), f"{capitalized(metric)} against time", note)
     axes = figure.add_subplot()
     _draw_points(axes, points, scale)
     _draw_front(axes, front, scale)

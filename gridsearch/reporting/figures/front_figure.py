@@ -20,7 +20,7 @@ from gridsearch.reporting.figures.mpl_style import (
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.pareto import COSTS
 from gridsearch.reporting.words.digits import Digits
-from gridsearch.reporting.words.text import show_seconds, written
+from gridsearch.reporting.words.text import capitalized, show_seconds, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def pareto_figure(found: ParetoFront, varying: Sequence[str]) -> Figure:
     """
     first, *others = found.quantities
     named = found.front[:MOST_NAMED]
-    title = f"{first.words[0].upper()}{first.words[1:]} against {', '.join(q.words for q in others)}"
+    title = f"{capitalized(first.words)} against {', '.join(q.words for q in others)}"
     of = f" the first {len(named)} of {len(found.front):,} of which" if len(named) < len(found.front) else ""
     note = f"Numbered:{of} no other point is as good in all and better in one. Lines are intervals."
     across = min(2, len(others))

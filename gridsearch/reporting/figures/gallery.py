@@ -21,7 +21,7 @@ from gridsearch.reporting.stats.predictions import (
     most_confused,
     per_class,
 )
-from gridsearch.reporting.words.text import listed, metric_name, plural, printable, show_params
+from gridsearch.reporting.words.text import capitalized, listed, metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,7 +104,7 @@ def _add_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
         "marginals",
         lambda: marginals_figure(data, ranking=ranking),
         title="Each axis by itself",
-        alt=f"{metric.capitalize()} of every point over each of {axes}, with the median of each value. "
+        alt=f"{capitalized(metric)} of every point over each of {axes}, with the median of each value. "
         f"{_best_words(ranking)}",
     )
     found.add(
@@ -121,13 +121,13 @@ def _add_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
         title="Learning curves",
         alt=f"Loss and accuracy by epoch of the best points, {sets}."
         if data.kind.classifies
-        else f"{metric.capitalize()} and what else was yielded, by step, of the best points.",
+        else f"{capitalized(metric)} and what else was yielded, by step, of the best points.",
     )
     found.add(
         "cost",
         lambda: cost_figure(data, ranking=ranking),
         title="Against time",
-        alt=f"{metric.capitalize()} of every point against the time of a trial, with the points that no cheaper "
+        alt=f"{capitalized(metric)} of every point against the time of a trial, with the points that no cheaper "
         "one equals.",
     )
 
@@ -342,5 +342,5 @@ def _best_words(ranking: Ranking) -> str:
 
 def _heatmap_alt(ranking: Ranking) -> str:
     axes = listed([printable(a, 40) for a in ranking.varying])
-    metric = metric_name(ranking.metric).capitalize()
+    metric = capitalized(metric_name(ranking.metric))
     return f"{metric} over {axes}. {_best_words(ranking)} The numbers are in the ranking's table."

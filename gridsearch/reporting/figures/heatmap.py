@@ -37,7 +37,7 @@ from gridsearch.reporting.figures.panels import (
 from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
-from gridsearch.reporting.words.text import is_share, listed, metric_name
+from gridsearch.reporting.words.text import capitalized, is_share, listed, metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -336,7 +336,7 @@ def _title(common: _Common) -> str:
     over = f"{common.names[common.layout.y]} and {common.names[common.layout.x]}"
     means = (point.mean for point in common.ranking.points)
     unit = ", in percent" if is_share(common.ranking.metric, means) else ""
-    return f"{metric_name(common.ranking.metric).capitalize()}{unit}, over {over}"
+    return f"{capitalized(metric_name(common.ranking.metric))}{unit}, over {over}"
 
 
 def _note(common: _Common, *, holes: bool) -> str:

@@ -20,7 +20,7 @@ from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.points import Levels
-from gridsearch.reporting.words.text import metric_name
+from gridsearch.reporting.words.text import capitalized, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: Scale | None = None) -> F
     width = min(max(5.6, 1.4 + _step(ranking) * len(levels)), WIDEST)
     slanted = widest > 0.9 * (width - 1.4) / len(levels)
     below = widest / math.sqrt(2) if slanted else 0.0
-    figure = new_figure(width, 3.0 + below, f"{metric.capitalize()} over {name}", _note(ranking))
+    figure = new_figure(width, 3.0 + below, f"{capitalized(metric)} over {name}", _note(ranking))
     axes = figure.add_subplot()
     _draw_seeds(axes, ranking, levels, unit)
     numbered = len(levels) <= MOST_NUMBERS and 1.4 + _step(ranking) * len(levels) <= WIDEST

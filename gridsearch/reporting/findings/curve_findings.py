@@ -10,7 +10,7 @@ import numpy as np
 from gridsearch.records.image_metrics import ACCURACY, LOSS, TRAIN_ACCURACY
 from gridsearch.reporting.findings.finding import LEVEL, Finding
 from gridsearch.reporting.stats.over_folds import share
-from gridsearch.reporting.words.text import metric_name, plural
+from gridsearch.reporting.words.text import capitalized, metric_name, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     help_too = "would help" if metric == ranking.metric else f"may help {metric_name(ranking.metric)} too"
     yield Finding(
         code="GS103",
-        sentence=f"{name[:1].upper()}{name[1:]} still {'falls' if metric == LOSS else 'rises'}: by "
+        sentence=f"{capitalized(name)} still {'falls' if metric == LOSS else 'rises'}: by "
         f"{digits.difference(mean)} per epoch over the last {last} of {epochs} epochs (at least "
         f"{digits.difference(low, unit=False)}, with 95 % confidence; {of} of the winner and the points tied with it). "
         f"More epochs {help_too}.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch.reporting.output.comparison_data import winner_words
 from gridsearch.reporting.ranking.comparison import Comparison, varying
 from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
-from gridsearch.reporting.words.text import listed, metric_name, printable
+from gridsearch.reporting.words.text import capitalized, listed, metric_name, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def add(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[str
             f"heatmap-{side.data.name}",
             partial(_heatmap, side, scale),
             title=name,
-            alt=f"{metric_name(side.data.metric).capitalize()} over the grid of {name}.",
+            alt=f"{capitalized(metric_name(side.data.metric))} over the grid of {name}.",
         )
     return _add_confusions(found, sides, names)
 

@@ -144,6 +144,12 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, printable(metric.replace("_", " ")))
 
 
+def capitalized(words: str) -> str:
+    """Return words as a title begins, none of their own letters changed: "Macro F1", "AUC", "Recall of Bag", "mAP"."""
+    first = words.partition(" ")[0]
+    return words[:1].upper() + words[1:] if first == first.lower() else words
+
+
 def is_share(metric: str, values: Iterable[float | None] = ()) -> bool:
     """Whether a metric is a fraction that is shown in percent.
 

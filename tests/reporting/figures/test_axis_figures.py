@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 from gridsearch.records import TrialState
 from gridsearch.records.study_kinds import FUNCTION
-from gridsearch.reporting import cost_figure, marginals_figure, parallel_figure, rank
+from gridsearch.reporting import cost_figure, heatmap_figures, marginals_figure, parallel_figure, rank
 from gridsearch.reporting.figures.cost import cheapest
 from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
@@ -181,3 +181,23 @@ def test_missing_points_are_counted_by_their_reason(study):
     builder = study({"lr": [0.1, 0.2, 0.3, 0.4]})
     builder.lose(0, TrialState.PRUNED).lose(1, TrialState.PRUNED).lose(2, TrialState.FAILED, "x")
     assert missing_words(rank(builder.data())) == "2 pruned, 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("macro_f1", "Macro F1"),
+        ("auc", "AUC"),
+        ("recall:T-shirt/top", "Recall of T-shirt/top"),
+        ("mAP", "mAP"),
+    ],
+)
+def test_titles_keep_the_letters_of_a_metric_and_of_a_class(study, metric, title):
+    built = study({"lr": [0.1, 0.01], "batch": [10, 20]})
+    for record in built.records:
+        built.change(
+            record.number, metrics={**record.metrics, metric: record.value}, seconds=1.0 + record.number
+        )
+    data = built.data(metric=metric)
+    for figure, rest in ((heatmap_figures(data)["heatmap"], ", "), (cost_figure(data), " against time")):
+        assert figure.get_suptitle().startswith(f"{title}{rest}")
