@@ -31,7 +31,7 @@ from gridsearch.reporting.words.text import (
 from gridsearch.spec.words import Worded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
 
@@ -43,6 +43,9 @@ _LINE_SECONDS = 30.0
 """Off a terminal, say how far it is at least this often."""
 
 _SHOWN_WORKERS = 16
+
+_SHOWN_AT_WORK = 4
+"""Off a terminal, a line names so many trials, or places where trials are."""
 
 _COUNTS = (
     (TrialState.COMPLETE, "done", "green"),
@@ -201,7 +204,7 @@ class Lines:
     def updated(self, progress: Progress) -> None:
         """Say how far it is, now and then."""
         if not self._quiet and time.monotonic() - self._spoken > _LINE_SECONDS:
-            now = ", ".join(_epoch_text(running) for running in progress.running.values())
+            now = _at_work(list(progress.running.values()))
             eta = f", about {show_seconds(progress.eta, whole=True)} left" if progress.eta is not None else ""
             self._print(f"{progress.ended:,}/{plural(progress.total, 'trial')}{eta}{f'; {now}' * bool(now)}")
 
@@ -335,8 +338,19 @@ class Picture(Lines):
         return work
 
 
-def _epoch_text(running: Running) -> str:
-    return f"trial {running.trial.number} {progress_text(running.epoch, running.trial.settings)}"
+def _at_work(running: Sequence[Running]) -> str:
+    """Say how far trials are, on a line that stays one: a pack of 64 lanes are "64 trials epoch 3/10"."""
+    places: dict[str, list[int]] = {}
+    for each in running:
+        places.setdefault(progress_text(each.epoch, each.trial.settings), []).append(each.trial.number)
+    if len(running) <= _SHOWN_AT_WORK:
+        return ", ".join(f"trial {number} {place}" for place, numbers in places.items() for number in numbers)
+    said = [
+        f"{f'trial {numbers[0]}' if len(numbers) == 1 else plural(len(numbers), 'trial')} {place}"
+        for place, numbers in places.items()
+    ]
+    left = sum(map(len, list(places.values())[_SHOWN_AT_WORK:]))
+    return ", ".join(said[:_SHOWN_AT_WORK]) + (f" and {left:,} more" if left else "")
 
 
 def progress_text(done: int, settings: Settings) -> str:

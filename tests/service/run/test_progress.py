@@ -58,6 +58,29 @@ def test_steps_say_how_far_a_trial_is_and_only_its_end_counts_as_work_done():
     assert (seen.running, seen.done_units, seen.total_units) == ({}, 1.0, 2.0)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        ([3, 3], "trial 0 epoch 3/9, trial 1 epoch 3/9"),
+        ([3] * 64, "64 trials epoch 3/9"),
+        ([3, 1] + [2] * 70, "trial 0 epoch 3/9, trial 1 epoch 1/9, 70 trials epoch 2/9"),
+        (
+            [0, 1, 2, 3, 4, 4, 5],
+            "trial 0 epoch 0/9, trial 1 epoch 1/9, trial 2 epoch 2/9, trial 3 epoch 3/9 and 3 more",
+        ),
+    ],
+)
+def test_off_a_terminal_how_far_trials_are_stays_one_short_line(epochs, words, capsys):
+    seen, settings = progress("minimize"), ImageSettings(epochs=9)
+    for number, epoch in enumerate(epochs):
+        one = Trial(
+            id=number, number=number, key="k", seed=0, settings=settings, params={}, state=TrialState.RUNNING
+        )
+        seen.running[number] = Running(one, worker="w0", epoch=epoch)
+    display.Lines(no_color=True).updated(seen)
+    assert capsys.readouterr().err.strip().partition("; ")[2] == words
+
+
 def test_a_functions_result_is_told_as_a_number_and_not_in_per_cent(capsys):
     seen, ended = progress("maximize"), trial({"x": 1})
     seen.metric = "accuracy"
