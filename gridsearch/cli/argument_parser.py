@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from gridsearch.errors import UsageError, nearest
@@ -43,24 +44,54 @@ class Parser(argparse.ArgumentParser):
             UsageError: with the nearest option.
         """
         commands = self._commands()
-        for word in args or ():
+        words = list(args or ())
+        for word, behind in zip(words, (*words[1:], ""), strict=False):
             if word == "--" or word in commands:
                 break
+            if word.startswith("-") and word not in self._option_string_actions:
+                self._refuse_file(word)
             if word.startswith("--") and " " not in word.partition("=")[0]:
-                self._require_known(word, commands)
+                self._require_known(word, behind, commands)
         return super().parse_known_args(args, namespace)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse; words that are left over are refused with the option that they may have been meant for.
+
+        Raises:
+            UsageError: there are some.
+        """
+        found, left = self.parse_known_args(args, namespace)
+        if left:
+            from gridsearch.cli.nearest_form import left_over
+
+            of = self._commands().get(getattr(found, "command", ""), self)
+            raise left_over(left, tuple(of._option_string_actions), prog=of.prog)
+        return found
 
     def _commands(self) -> Mapping[str, Parser]:
         found = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
         return next((action.choices for action in found), {})
 
-    def _require_known(self, word: str, commands: Mapping[str, Parser]) -> None:
+    def _refuse_file(self, word: str) -> None:
+        """Say how a file is named that would be taken for an option."""
+        if Path(word).exists():
+            raise UsageError(
+                f"{word} reads as an option; the file of that name is ./{word}",
+                hint=f"see `{self.prog} --help`",
+            )
+
+    def _require_known(self, word: str, behind: str, commands: Mapping[str, Parser]) -> None:
         if word.partition("=")[0] in self._option_string_actions:
             return
         from gridsearch.cli.nearest_form import unknown_option
 
         elsewhere = {name: tuple(parser._option_string_actions) for name, parser in commands.items()}
-        raise unknown_option(word, tuple(self._option_string_actions), prog=self.prog, elsewhere=elsewhere)
+        value = "" if behind.startswith("-") else behind
+        raise unknown_option(
+            word, tuple(self._option_string_actions), prog=self.prog, elsewhere=elsewhere, value=value
+        )
 
     def format_help(self) -> str:
         """Return the help: example, usage, what is the command's own, the options of every command, appendix."""
@@ -106,9 +137,6 @@ def _plainly(message: str) -> str:
         known = [choice.strip(" '") for choice in match[3].split(",")]
         what = "unknown command" if name == "command" else f"{name}: unknown"
         return f"{what} {word!r}{nearest(word, known)}"
-    left = message.removeprefix("unrecognized arguments: ")
-    if left != message and "=" in left:
-        return f"{message}; did you mean `--grid {left}`, with all axes after --grid?"
     message = re.sub(
         r"expected (one|at least one) argument$", "a value is missing", message.removeprefix("argument ")
     )

@@ -17,7 +17,12 @@ _OPTION_OF_AXIS = re.compile(r"(model|data)\.\w+")
 
 
 def unknown_option(
-    word: str, known: Collection[str], *, prog: str, elsewhere: Mapping[str, Collection[str]] | None = None
+    word: str,
+    known: Collection[str],
+    *,
+    prog: str,
+    elsewhere: Mapping[str, Collection[str]] | None = None,
+    value: str = "",
 ) -> UsageError:
     """Return the error of an option that a command does not have, with the nearest that it has.
 
@@ -26,13 +31,20 @@ def unknown_option(
         known: the options that the command has.
         prog: the command, as its usage names it.
         elsewhere: of the program itself: the options of its commands, by their names.
+        value: the word behind it, "" where that is an option too.
     """
-    name, _, value = word.partition("=")
+    name, equals, own = word.partition("=")
+    value = own if equals else value
     hint = f"see `{prog} --help`"
     for command, options in (elsewhere or {}).items():
         if name in options:
             return UsageError(f"option {name} goes after a command: `{prog} {command} {name} ...`", hint=hint)
     axis = name.removeprefix("--").replace("-", "_")
+    if axis == "seed" and "--seeds" in known:
+        return UsageError(
+            f"unknown option {name}; did you mean `--seeds`? It says how many seeds each point is trained with",
+            hint=f"`--grid seed={shlex.quote(value or '0')}` names the seeds themselves",
+        )
     if _is_axis(axis) and "--grid" in known:
         values = shlex.quote(value or "VALUE")
         return UsageError(
@@ -41,6 +53,24 @@ def unknown_option(
         )
     found = nearest(name, [option for option in known if option.startswith("--")])
     return UsageError(f"unknown option {name}{found if 'did you mean' in found else ''}", hint=hint)
+
+
+def left_over(words: Sequence[str], known: Collection[str], *, prog: str) -> UsageError:
+    """Return the error of words that no option takes, with the option that they may have been meant for.
+
+    Args:
+        words: as they were typed.
+        known: the options that the command has.
+        prog: the command, as its usage names it.
+    """
+    said = f"unrecognized arguments: {' '.join(words)}"
+    option = next((o for o in ("--grid", "--where") if o in known), None)
+    if option is not None and all("=" in word for word in words):
+        every = ", with all axes after --grid" if option == "--grid" else ""
+        said += f"; did you mean `{option} {' '.join(map(shlex.quote, words))}`{every}?"
+    elif "--study" in known and not any("=" in word or word.startswith("-") for word in words):
+        said += f"; did you mean `{' '.join(f'--study {shlex.quote(word)}' for word in words)}`?"
+    return UsageError(said, hint=f"see `{prog} --help`")
 
 
 def require_pairs(option: str, words: Sequence[str]) -> None:

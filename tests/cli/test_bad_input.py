@@ -68,7 +68,7 @@ WRONG_WORDS = {
     ("report", "--study", "x", "--wehre", "y"): ["--wehre", "did you mean '--where'"],
     ("run", "--gird", "lr=.1"): ["unknown option --gird", "did you mean '--grid'"],
     ("--grid", "lr=.1"): ["--grid goes after a command", "gridsearch run --grid"],
-    ("run", "--lr", ".1"): ["unknown option --lr: lr is an axis", "`--grid lr=VALUE`"],
+    ("run", "--lr", ".1"): ["unknown option --lr: lr is an axis", "`--grid lr=.1`"],
     ("run", "--grid", "lr", ".1"): ["did you mean `--grid lr=.1`"],
     ("run", "--grid", "lr", "=", ".1", ".01", "batch=", "10"): ["did you mean `--grid lr=.1,.01 batch=10`"],
     ("run", "--grid", "lr=.1,", ".01"): ["did you mean `--grid lr=.1,.01`"],
@@ -77,6 +77,13 @@ WRONG_WORDS = {
     ("run", "--grid", "lr=.1", "--set", "momentum", ".9"): ["did you mean `--set momentum=.9`"],
     ("run", "lr=.1"): ["did you mean `--grid lr=.1`"],
     ("run", "lr=.1", "batch=3"): ["unrecognized arguments: batch=3", "--grid"],
+    ("report", "lr=.1"): ["did you mean `--where lr=.1`?"],
+    ("report", "fmnist"): ["did you mean `--study fmnist`?"],
+    ("report", "a", "it's"): ["did you mean `--study a --study 'it'\"'\"'s'`?"],
+    ("trial", "3", "fmnist"): ["did you mean `--study fmnist`?"],
+    ("serve", "fmnist"): ["unrecognized arguments: fmnist"],
+    ("run", "--grid", "lr=.1", "--seed", "3"): ["did you mean `--seeds`?"],
+    ("run", "--batch", "32", "--epochs", "3"): ["did you mean `--grid batch=32`?"],
     ("export", "--study", "x", "--format", "xml"): ["xml"],
     ("models", "show", "lenett"): ["did you mean 'lenet'"],
     ("models", "show"): ["which one"],
@@ -101,10 +108,19 @@ def test_wrong_usage_is_one_line_exit_2_and_leaves_nothing(cli, home, words):
     assert result.code == 2
     for part in WRONG_WORDS[words]:
         assert part in result.error
+    assert "see `gridsearch --help`" not in result.err or words[0] not in ("report", "trial", "serve")
     assert len(result.err.strip().splitlines()) <= 2
     assert result.out == ""
     assert not home.exists()
     assert "secret" not in result.err
+
+
+@pytest.mark.parametrize("name", ["-shoe.png", "--shoe.png"])
+def test_a_file_whose_name_reads_as_an_option_is_told_how_it_is_named(cli, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    assert f"the file of that name is ./{name}" in cli("predict", "folder", name).error
+    assert "folder" in cli("predict", "folder", f"./{name}").error
 
 
 def test_all_problems_are_told_at_once(cli):
