@@ -23,8 +23,10 @@ def about_seeds(data: StudyData, ranking: Ranking) -> Iterator[Finding]:
     if found.basis is Basis.IMAGES and not (
         ranking.by_train and (found.compared < 2 or found.runner_up_differs)
     ):
-        top = max(2, min(len(ranking.tied) + 1, 5))
-        yield _finding(data, "More seeds would show how much of the difference is chance", seeds=2, top=top)
+        several = found.compared > 1
+        top = max(2, min(len(ranking.tied) + 1, 5)) if several else 1
+        what = "of the difference is chance" if several else "the result varies by chance"
+        yield _finding(data, f"More seeds would show how much {what}", seeds=2, top=top)
         return
     if found.compared < 2 or found.runner_up_differs or found.basis is Basis.NOTHING:
         return

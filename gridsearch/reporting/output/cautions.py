@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialState
 from gridsearch.records.axis import identity
+from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.ranking.ranking import CLASS_METRICS
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
@@ -30,6 +31,7 @@ _VERSION: Final = "data_version"
 ONE_SEED: Final = (
     "One seed per point: how much another seed would change is unknown, so small differences may be chance."
 )
+_ONE_TRIAL: Final = "One point with one seed: how much another seed would change is unknown."
 
 
 def cautions(data: StudyData, ranking: Ranking) -> list[str]:
@@ -42,6 +44,8 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
             found.append(
                 f"The winner itself diverged with another {noun}: no point completed all of its {noun}s."
             )
+        if words := _untaught_caution(data, ranking):
+            found.append(words)
     special = (_few_caution, _fewer_caution, _unsettled_caution, _outsized_caution)
     found += [words for caution in special if (words := caution(ranking))]
     if caution := _pruned_caution(data, ranking):
@@ -70,15 +74,43 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
         )
     if data.trials and not ranking.by_train and data.kind.classifies:
         worse = f"{'higher' if ranking.direction == 'minimize' else 'lower'} {_plain_name(ranking.metric)}"
+        lucky = f" The best of many is partly lucky: expect a slightly {worse} on new images."
         found.append(
-            "Ranked on validation data only; the test set was not used. The best of many is partly "
-            f"lucky: expect a slightly {worse} on new images."
+            f"Ranked on validation data only; the test set was not used.{lucky if _several(ranking) else ''}"
         )
     open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
     if any(open_states.values()):
         words = listed([f"{n:,} {s.value}" for s, n in open_states.items() if n])
         found.append(f"The study is not finished: {words}. The ranking may change.")
     return found
+
+
+def _several(ranking: Ranking) -> bool:
+    """Whether more than one point has a value, so that one of them was chosen."""
+    return sum(p.mean is not None for p in ranking.points) > 1
+
+
+def _untaught_caution(data: StudyData, ranking: Ranking) -> str:
+    """Say that the winner is not clearly better than a constant answer, "" where it is."""
+    best = ranking.best
+    facts = data.facts.get(best.settings.data_fingerprint) if best is not None else None
+    if (
+        best is None
+        or best.mean is None
+        or facts is None
+        or facts.constant is None
+        or ranking.metric != ACCURACY
+    ):
+        return ""
+    name, share = facts.constant
+    if (best.mean if best.ci_low is None else best.ci_low) > share:
+        return ""
+    answer = f" {printable(name, 40)!r}" if name else " the same class"
+    return (
+        f"The winner is not clearly better than always answering{answer}, which is right for "
+        f"{show_metric(share, ACCURACY)} of the training images: it may have learned nothing. Try other learning "
+        "rates, or more epochs."
+    )
 
 
 def _plain_name(metric: str) -> str:
@@ -167,7 +199,8 @@ def _class_caution(data: StudyData, ranking: Ranking) -> str:
 def _seed_caution(ranking: Ranking) -> str:
     found = ranking.uncertainty
     if ranking.most_seeds <= 1:
-        return f"{_images_caution(found)}{ONE_SEED}" if found.basis is Basis.IMAGES else _why_none(ranking)
+        images = _images_caution(found) if found.basis is Basis.IMAGES else _why_none(ranking)
+        return f"{images}{ONE_SEED if _several(ranking) else _ONE_TRIAL}"
     fewest = min(p.n for p in ranking.points if p.mean is not None)
     noun, most = ranking.noun, ranking.most_seeds
     seeds = f"{fewest} to {most} {noun}s" if fewest != most else f"{fewest} {noun}s"
@@ -246,8 +279,8 @@ def _images_caution(found: Uncertainty) -> str:
 def _why_none(ranking: Ranking) -> str:
     """Say why a ranking of one seed has no intervals, where predictions were looked for."""
     if ranking.uncertainty.unread:
-        return f"The winner's predictions are missing or unusable, so there are no intervals. {ONE_SEED}"
-    return ONE_SEED
+        return "The winner's predictions are missing or unusable, so there are no intervals. "
+    return ""
 
 
 def _range(point: RankedPoint, digits: Digits) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 import io
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gridsearch.records import TrialState
+from gridsearch.records import DataFacts, TrialState
 from gridsearch.reporting.output.comparison_page import print_comparison
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.headline import headline
@@ -19,6 +21,7 @@ from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.ranking import rank
 from gridsearch.reporting.ranking.winner_differences import Side
+from gridsearch.reporting.stats.predictions import Predictions
 
 S = TrialState
 
@@ -360,3 +363,29 @@ def test_two_winners_of_one_seed_each_are_both_said_to_have_one(study):
     )
     assert "; each has one seed and there are no stored predictions to compare" in said(one, two)
     assert "; one of them has one seed and there are no" in said(one, several)
+
+
+@pytest.mark.parametrize(
+    ("right", "read", "said"),
+    [(200, False, True), (201, False, False), (201, True, True), (215, True, True), (400, True, False)],
+)
+def test_a_winner_that_is_not_clearly_better_than_a_constant_answer_is_named(study, right, read, said):
+    data = scored(study, [[0.09], [right / 2000]]).data()
+    facts = DataFacts(class_names=data.class_names, train=(500,) * 10)
+    data = replace(data, facts={data.trials[0].settings.data_fingerprint: facts})
+    labels = np.arange(2000) % 10
+    guessed = np.where(np.arange(2000) < right, labels, (labels + 1) % 10)
+    found = Predictions(np.eye(10, dtype=np.float32)[guessed], labels)
+    cautions = headline(data, rank(data, predictions=(lambda _: found) if read else None)).cautions
+    words = "always answering 'T-shirt/top', which is right for 10.00 % of the training images"
+    assert (f"The winner is not clearly better than {words}" in " ".join(cautions)) is said
+
+
+def test_of_one_point_nothing_is_said_of_the_best_of_many_and_of_differences(study):
+    one = scored(study, [[0.9]]).data()
+    several = scored(study, [[0.9], [0.8]]).data()
+    for data, alone in ((one, True), (several, False)):
+        said = " ".join(words_of(data).cautions)
+        assert ("best of many" in said) is not alone
+        assert ("small differences" in said) is not alone
+        assert ("One point with one seed: how much another seed would change is unknown." in said) is alone

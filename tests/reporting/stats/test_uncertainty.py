@@ -379,3 +379,10 @@ def test_the_headline_tells_the_interval_the_ties_and_whose_luck_it_is(study):
     assert "tied with" in words.margin
     assert "chance variation between seeds may explain the difference" in words.margin
     assert words.method.count(". ") == 3  # four sentences
+
+
+def test_of_one_point_more_seeds_are_advised_for_it_alone(study):
+    data, predictions = with_images(study, np.arange(300) % 4 > 0)
+    found = advice(data, rank(data, predictions=predictions))
+    assert found.sentence == "More seeds would show how much the result varies by chance."
+    assert found.command.endswith("--more-seeds 2 --top 1")
