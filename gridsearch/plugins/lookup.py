@@ -6,11 +6,13 @@ runs only when a locator from the command line, or from a study file given there
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.metadata
 import inspect
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,6 +43,9 @@ DATASETS = "gridsearch.datasets"
 OBJECTIVES = "gridsearch.objectives"
 OPTIMIZERS = "gridsearch.optimizers"
 AUGMENTATIONS = "gridsearch.augments"
+
+_MOST_OFFERED = 4
+"""Names in a file that a message lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +196,21 @@ def _names(group: str) -> tuple[str, ...]:
     return (*names, *forms.get(group, ()))
 
 
+def _defined_in(locator: str, *, functions_first: bool) -> list[str]:
+    """Return the first classes, or else functions, that a file defines; none where it is none. No code runs."""
+    path = expanded(locator)
+    try:
+        body = ast.parse(path.read_bytes()).body if path.suffix == ".py" and path.is_file() else []
+    except (OSError, SyntaxError, ValueError):
+        return []
+    classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    for found in (functions, classes) if functions_first else (classes, functions):
+        if names := [name for name in found if not name.startswith("_")]:
+            return names[:_MOST_OFFERED]
+    return []
+
+
 def find(locator: str, group: str) -> Plugin:
     """Find a plug-in by name, "module:attribute" or "file.py:attribute".
 
@@ -204,6 +224,11 @@ def find(locator: str, group: str) -> Plugin:
         entry = _entry_points(group).get(locator)
         if entry is None:
             article = "an" if kind[0] in "aeiou" else "a"
+            if inside := _defined_in(locator, functions_first=group == OBJECTIVES):
+                raise PluginError(
+                    f"{kind} {locator!r} is a file: which class or function in it?",
+                    hint=f"name it: {' or '.join(shlex.quote(f'{locator}:{name}') for name in inside)}",
+                )
             raise PluginError(
                 f"unknown {kind} {locator!r}{nearest(locator, _names(group))}",
                 hint=f"{article} {kind} of your own is named as file.py:Name or module:Name",

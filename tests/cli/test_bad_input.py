@@ -115,6 +115,24 @@ def test_wrong_usage_is_one_line_exit_2_and_leaves_nothing(cli, home, words):
     assert "secret" not in result.err
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "named"),
+    [
+        ("--model", "import nothing\ndef make(): ...\nclass Net: ...\nclass _Part: ...", "'my net.py:Net'"),
+        ("--model", "def wide(): ...\ndef deep(): ...", "'my net.py:wide' or 'my net.py:deep'"),
+        ("--objective", "class Loss: ...\ndef f(params, seed): ...", "'my net.py:f'"),
+    ],
+)
+def test_of_a_file_without_a_name_the_names_in_it_are_offered(
+    cli, tmp_path, monkeypatch, option, text, named
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my net.py").write_text(text)
+    result = cli("run", option, "my net.py", "--grid", "lr=.1")
+    assert result.error == f"{option[2:]} 'my net.py' is a file: which class or function in it?"
+    assert f"name it: {named}\n" in result.err
+
+
 @pytest.mark.parametrize("name", ["-shoe.png", "--shoe.png"])
 def test_a_file_whose_name_reads_as_an_option_is_told_how_it_is_named(cli, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
