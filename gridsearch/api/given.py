@@ -176,6 +176,11 @@ def _has_code(given: Any) -> bool:
     return any(callable(value) or _is_a(value, "torch.optim", "Optimizer") for value in each)
 
 
+_IMAGES = ("images", "x", "X", "data")
+_LABELS = ("labels", "target", "y", "label")
+"""What others call images and their labels in a mapping."""
+
+
 class Given:
     """A dataset that was given as it is: called, it returns that.
 
@@ -215,6 +220,13 @@ def as_dataset(given: Any) -> Any:
         )
     if _is_a(given, "torch.utils.data", "Dataset"):
         return Given(_read(given, kind), kind)
+    if _is_a(given, "datasets", "Dataset") or _is_a(given, "datasets", "DatasetDict"):
+        raise UsageError(
+            f"dataset: a {kind} of Hugging Face's library was given",
+            hint='write it with its save_to_disk("FOLDER"), and give dataset="hf:FOLDER"',
+        )
+    if isinstance(given, Mapping) and "train_images" not in given:
+        _refuse_other_names(given, kind)
     if isinstance(given, ImageData | Mapping):
         return Given(given, "images")
     if isinstance(given, list | tuple) and given and all(isinstance(each, str) for each in given):
@@ -224,7 +236,7 @@ def as_dataset(given: Any) -> Any:
         )
     if _is_a(given, "torch", "Tensor") or isinstance(given, np.ndarray | list | tuple):
         raise UsageError(
-            f"dataset: a {kind} was given",
+            f"dataset: {'an array' if kind == 'ndarray' else f'a {kind}'} was given",
             hint='give {"train_images": ..., "train_labels": ...}, or a function that returns it',
         )
     if not callable(given):
@@ -233,6 +245,20 @@ def as_dataset(given: Any) -> Any:
             hint='{"train_images": array [N, H, W] or [N, C, H, W], "train_labels": array [N]}',
         )
     return given
+
+
+def _refuse_other_names(given: Mapping[Any, Any], kind: str) -> None:
+    """Refuse a mapping that holds images and labels by the names of others: a Bunch of scikit-learn, x and y.
+
+    Raises:
+        UsageError: with what to give.
+    """
+    images, labels = (next((n for n in names if n in given), None) for names in (_IMAGES, _LABELS))
+    if images is not None and labels is not None:
+        raise UsageError(
+            f"dataset: a {kind} with {images!r} and {labels!r} was given, and no 'train_images'",
+            hint=f'give {{"train_images": d["{images}"], "train_labels": d["{labels}"]}}, where d is what was given',
+        )
 
 
 def _read(dataset: Any, kind: str) -> dict[str, Any]:

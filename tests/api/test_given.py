@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.utils import Bunch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import gridsearch as gs
@@ -42,7 +43,9 @@ def test_a_torch_dataset_is_read_into_its_images_and_labels_in_order():
         (TensorDataset(torch.tensor(IMAGES)), "the items of TensorDataset are no pairs"),
         (TensorDataset(torch.zeros(0, 1), torch.zeros(0)), "the items of TensorDataset are no pairs"),
         (torch.zeros(2, 2), "a Tensor was given"),
-        (IMAGES, "a ndarray was given"),
+        (IMAGES, "an array was given"),
+        (Bunch(data=IMAGES, images=IMAGES, target=LABELS), "a Bunch with 'images' and 'target' was given"),
+        ({"x": IMAGES, "y": LABELS}, "a dict with 'x' and 'y' was given"),
         (3, "dataset must be a name"),
     ],
 )
@@ -50,6 +53,15 @@ def test_what_holds_no_images_with_labels_is_refused_with_the_right_form(given, 
     with pytest.raises(UsageError, match=message) as caught:
         as_dataset(given)
     assert caught.value.hint
+
+
+def test_a_dataset_of_hugging_face_is_told_how_it_is_named():
+    datasets = pytest.importorskip("datasets")
+    one = datasets.Dataset.from_dict({"image": [1, 2], "label": [0, 1]})
+    for given in (one, datasets.DatasetDict(train=one)):
+        with pytest.raises(UsageError, match="of Hugging Face's library was given") as caught:
+            as_dataset(given)
+        assert 'dataset="hf:FOLDER"' in caught.value.hint
 
 
 @pytest.mark.end_to_end
