@@ -47,7 +47,7 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
         return
     metric = ranking.metric if ranking.metric in _CURVES else ACCURACY
     own = _curves(data, (best,), metric, epochs)
-    if not own:
+    if not own or (metric != LOSS and all(curve[-1] == 1.0 for curve in own)):  # it cannot become better
         return
     curves = [*own, *_curves(data, ranking.tied, metric, epochs)]
     last = max(3, -(-epochs // 4))
@@ -66,14 +66,16 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     if not low > 0:
         return
     digits = ranking.digits_of(metric).finer(low)
-    of = plural(len(slopes), "trial") if len(slopes) >= _FEWEST_TRIALS else "the winner's trial"
+    of = "the winner's trial"
+    if len(slopes) >= _FEWEST_TRIALS:
+        of = f"{plural(len(slopes), 'trial')} of the winner and the points tied with it"
     name = metric_name(metric)
     help_too = "would help" if metric == ranking.metric else f"may help {metric_name(ranking.metric)} too"
     yield Finding(
         code="GS103",
         sentence=f"{capitalized(name)} still {'falls' if metric == LOSS else 'rises'}: by "
         f"{digits.difference(mean)} per epoch over the last {last} of {epochs} epochs (at least "
-        f"{digits.difference(low, unit=False)}, with 95 % confidence; {of} of the winner and the points tied with it). "
+        f"{digits.difference(low, unit=False)}, with 95 % confidence; {of}). "
         f"More epochs {help_too}.",
         command=grids.around(best, {"epochs": [2 * epochs]}),
     )

@@ -200,8 +200,18 @@ def test_one_rising_curve_is_judged_by_its_own_scatter(study):
     chance = np.random.default_rng(0)
     rises = tuple(replace(row, val_accuracy=0.5 + 0.01 * row.epoch + chance.normal(0, 0.002)) for row in rows)
     levels = tuple(replace(row, val_accuracy=0.9 + chance.normal(0, 0.02)) for row in rows)
-    assert found(builder.data(epochs={0: rises}), "GS103")
+    (one,) = found(builder.data(epochs={0: rises}), "GS103")
+    assert one.sentence.endswith("with 95 % confidence; the winner's trial). More epochs would help.")
     assert not found(builder.data(epochs={0: levels}), "GS103")
+
+
+def test_a_winner_that_has_everything_right_is_not_said_to_need_more_epochs(study):
+    builder = study({"lr": [0.01, 0.1]}, seeds=3, epochs=12)
+    for record in list(builder.records):
+        builder.score(record.number, 1.0)
+    for last, advised in ((1.0, False), (0.99, True)):
+        rises = curves_of(builder, val_accuracy=lambda e, last=last: min(last, 0.4 + 0.05 * e))
+        assert bool(found(builder.data(epochs=rises), "GS103")) is advised
 
 
 def curves_of(builder, **values):
