@@ -105,6 +105,7 @@ class PackTrainer:
             given: waits for the answer to a `LanesWanted` and returns it.
             pruned: asked after each epoch for the trials that shall end now.
         """
+        from gridsearch.training.context import TrainContext
         from gridsearch.training.lane_checkpoints import LaneCheckpoints
         from gridsearch.training.loop import train_pack
 
@@ -112,13 +113,11 @@ class PackTrainer:
         networks = cast("Pack[ImageSettings]", pack)
         try:
             with self._at_work(events.log, networks.lanes[0].trial.settings):
-                train_pack(
-                    networks,
+                context = TrainContext(
                     data=self._material.data,
                     build=self._material.build,
                     own=self._material.own,
                     device=self._device,
-                    emit=events.report,
                     stop=stop,
                     more=events.more,
                     drop=pruned,
@@ -128,6 +127,7 @@ class PackTrainer:
                         interval=self.setup.checkpoint, settled=self.setup.settled, leave=leave
                     ),
                 )
+                train_pack(networks, context, emit=events.report)
         except StoreError as error:
             self.emit(self._unwritable(error))
         except (*RAISED, KeyboardInterrupt) as error:

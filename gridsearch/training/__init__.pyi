@@ -1,3 +1,4 @@
+from .context import TrainContext as TrainContext
 from .device_choice import free_megabytes as free_megabytes
 from .devices import (
     cuda_problem as cuda_problem,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+import torch
+
 from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.training.lane_checkpoints import LaneCheckpoints
 from gridsearch.training.own_code import OwnCode
@@ -16,7 +18,6 @@ from gridsearch.training.own_code import OwnCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    import torch
     from torch import nn
 
     from gridsearch.records import Event, ImageSettings, Lane, Pack
@@ -33,25 +34,26 @@ class TrainContext:
     """What a pack is trained with.
 
     Args:
-        data: gives the data of a trial's settings.
-        build: gives a new model for settings and data.
+        data: gives the data of a trial's settings, on `device`; see `ResidentCache`.
+        build: gives a new, untrained model for settings and data.
         device: where to train.
-        stop: says whether to leave.
-        more: asked for up to so many more lanes where lanes are free; may give none.
-        drop: gives the trials (ledger ids) that shall end now, as pruned.
-        checkpoints: writes and finds those of the pack's lanes; None for none.
+        stop: asked at least every .2 seconds or once a step; when it says yes, the lanes that have not ended stay
+            without a result.
+        more: asked for up to so many more lanes, of any group, whenever lanes are free; may give none.
+        drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
+        checkpoints: writes and finds those of the lanes, which then go on from where they stood; None for none.
         own: gives what of the settings is code of the user's, beside the model.
-        training: is called with the lanes that train from now on, and no others of the pack.
+        training: takes the lanes that train from now on, and no others of the pack: they may train one after the other.
         metric: which metric ranks the study; each epoch has it where it can be computed then.
     """
 
-    def __init__(  # noqa: PLR0913  (as of `train_pack`, each by its name)
+    def __init__(  # noqa: PLR0913  (what a pack is trained with, each by its name)
         self,
         *,
         data: Callable[[ImageSettings], ResidentData],
         build: Callable[[ImageSettings, ResidentData], nn.Module],
-        device: torch.device,
-        stop: Callable[[], bool],
+        device: torch.device | str,
+        stop: Callable[[], bool] = lambda: False,
         more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
         drop: Callable[[], Collection[int]] = lambda: (),
         checkpoints: LaneCheckpoints | None = None,
@@ -62,7 +64,7 @@ class TrainContext:
         self.data = data
         self.build = build
         self.own = own
-        self.device = device
+        self.device = torch.device(device)
         self.more = more
         self.training = training
         self.metric = metric

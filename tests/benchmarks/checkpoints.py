@@ -21,7 +21,7 @@ from gridsearch import checkpoints
 from gridsearch.plugins import ImageData
 from gridsearch.records import ImageSettings, Lane, Pack, Trial, TrialState
 from gridsearch.service.prepare.options import DEFAULTS
-from gridsearch.training import train_pack
+from gridsearch.training import TrainContext, train_pack
 from gridsearch.training.lane_checkpoints import LaneCheckpoints
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import models
@@ -82,14 +82,13 @@ def measure(network: str, lanes: int, folder: Path) -> dict[str, Any]:
         members.append(Lane(trial, str(scratch)))
     timed = Timed()
     began = time.perf_counter()
-    train_pack(
-        Pack("p", tuple(members)),
+    context = TrainContext(
         data=ResidentCache(data, device="cpu", smallest_input=lambda _: None),
         build=lambda _, d: getattr(models, network)(d.channels, d.num_classes, tuple(d.image_size)),
         device="cpu",
-        emit=lambda _: None,
         checkpoints=timed,
     )
+    train_pack(Pack("p", tuple(members)), context, emit=lambda _: None)
     wall = time.perf_counter() - began
     each = Spread.of(timed.seconds, "s")
     pause = max(DEFAULTS["checkpoint"], 100 * each.median)

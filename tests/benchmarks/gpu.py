@@ -26,7 +26,7 @@ from unittest import mock
 import torch
 
 from gridsearch.records import ImageSettings, Lane, Pack, Trial, TrialFinished, TrialState
-from gridsearch.training import ResidentCache, devices, train_pack
+from gridsearch.training import ResidentCache, TrainContext, devices, train_pack
 from gridsearch.training.lanes.runtime import cuda_graphs, program
 from gridsearch.training.probe import probe
 from gridsearch.zoo.models import lenet
@@ -172,7 +172,7 @@ def train(pack: Pack, data: ResidentCache, device: torch.device) -> list[TrialFi
         if isinstance(event, TrialFinished):
             ends.append(event)
 
-    train_pack(pack, data=data, build=build, device=device, emit=take)
+    train_pack(pack, TrainContext(data=data, build=build, device=device), emit=take)
     return ends
 
 

@@ -24,6 +24,7 @@ from gridsearch.records import (
     TrialState,
 )
 from gridsearch.training import loop
+from gridsearch.training.context import TrainContext
 from gridsearch.training.loop import train_pack
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo_engine import SoloEngine
@@ -160,15 +161,14 @@ def train(tmp_path: Path) -> Callable[..., Run]:
             )
             result.scratch[number] = tmp_path / f"run{runs}" / str(number)
             lanes.append(Lane(trial, str(result.scratch[number])))
-        train_pack(
-            Pack("pack", tuple(lanes)),
+        context = TrainContext(
             data=ResidentCache(data or images_of(), device=device, smallest_input=smallest_input),
             build=build,
             device=device,
-            emit=emit or result.events.append,
             stop=stop,
             **how,
         )
+        train_pack(Pack("pack", tuple(lanes)), context, emit=emit or result.events.append)
         return result
 
     return run

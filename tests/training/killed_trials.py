@@ -18,6 +18,7 @@ from gridsearch.records import (
     TrialState,
 )
 from gridsearch.training import loop
+from gridsearch.training.context import TrainContext
 from gridsearch.training.lane_checkpoints import LaneCheckpoints
 from gridsearch.training.own_code import OwnCode
 from gridsearch.training.resident_data import ResidentCache
@@ -76,16 +77,15 @@ class Trials:
                 raise Killed
 
         with contextlib.suppress(Killed):
-            loop.train_pack(
-                Pack("pack", self.lanes()),
+            context = TrainContext(
                 data=self.data,
                 build=self.build,
                 device="cpu",
                 own=lambda _: self.own,
-                emit=take,
                 stop=stop,
                 checkpoints=LaneCheckpoints(**self.how, leave=leave),
             )
+            loop.train_pack(Pack("pack", self.lanes()), context, emit=take)
         return events
 
     def results(self):

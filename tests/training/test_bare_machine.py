@@ -26,7 +26,7 @@ import tempfile
 import torch
 
 from gridsearch.records import Lane, Pack, ImageSettings, Trial, TrialFinished, TrialState
-from gridsearch.training import ResidentCache, describe, method_of, train_pack
+from gridsearch.training import ResidentCache, TrainContext, describe, method_of, train_pack
 from gridsearch.training.probe import probe
 from gridsearch.plugins import ImageData
 from gridsearch.zoo.models import lenet
@@ -49,7 +49,7 @@ with tempfile.TemporaryDirectory() as folder:
         for n in range(2)
     )
     events = []
-    train_pack(Pack("p", lanes), data=data, build=build, device="cpu", emit=events.append)
+    train_pack(Pack("p", lanes), TrainContext(data=data, build=build, device="cpu"), emit=events.append)
 ends = [e for e in events if isinstance(e, TrialFinished)]
 assert len(ends) == 2, events
 describe()

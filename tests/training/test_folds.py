@@ -23,6 +23,7 @@ from gridsearch.records import (
     TrialState,
     trial_key,
 )
+from gridsearch.training.context import TrainContext
 from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.folds import Folding, fold_numbers, pick_groups
 from gridsearch.training.lanes.runtime.members import Member
@@ -153,14 +154,13 @@ def results(trials, cache, folder, build=mlp, *, later=0):
         for i, (s, n) in trials.items()
     ]
     events, waiting = [], lanes[len(lanes) - later :]
-    train_pack(
-        Pack("p", tuple(lanes[: len(lanes) - later])),
+    context = TrainContext(
         data=cache,
         build=build,
         device="cpu",
-        emit=events.append,
         more=lambda count: [waiting.pop(0) for _ in range(min(count, len(waiting)))],
     )
+    train_pack(Pack("p", tuple(lanes[: len(lanes) - later])), context, emit=events.append)
     found = {e.trial: e for e in events if isinstance(e, TrialFinished | TrialFailed)}
     assert all(isinstance(e, TrialFinished) for e in found.values()), found
     return {i: e.metrics for i, e in found.items()}

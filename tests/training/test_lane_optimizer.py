@@ -84,6 +84,7 @@ from torch import nn
 from gridsearch.plugins import ImageData
 from gridsearch.records import Lane, Pack, ImageSettings, Trial, TrialFinished, TrialState
 from gridsearch.training.resident_data import ResidentCache
+from gridsearch.training.context import TrainContext
 from gridsearch.training.loop import train_pack
 images, labels = np.zeros((12, 1, 4, 4), np.uint8), np.arange(12) % 2
 data = ImageData(
@@ -94,7 +95,7 @@ trial = Trial(id=0, number=0, key="", seed=0, settings=settings, params={}, stat
 events = []
 build = lambda *_: nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(8, 2))
 pack = Pack("p", (Lane(trial, sys.argv[1]),))
-train_pack(pack, data=ResidentCache(data, device="cpu"), build=build, device="cpu", emit=events.append)
+train_pack(pack, TrainContext(data=ResidentCache(data, device="cpu"), build=build, device="cpu"), emit=events.append)
 print(type(events[-1]).__name__, [name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
 """
     ran = subprocess.run(

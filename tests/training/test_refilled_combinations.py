@@ -8,6 +8,7 @@ import pytest
 
 from gridsearch.records import EpochEnded, Lane, Pack, Trial, TrialFailed, TrialState
 from gridsearch.training import loop
+from gridsearch.training.context import TrainContext
 from gridsearch.training.own_code import OwnCode
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo_engine import SoloEngine
@@ -46,15 +47,14 @@ def trained(recipe, places, *, images, build, own, folder):
 
     data = ResidentCache(images, device="cpu")
     while first:
-        loop.train_pack(
-            Pack("pack", tuple(first)),
+        context = TrainContext(
             data=data,
             build=build,
             device="cpu",
-            emit=take,
             more=more,
             own=lambda _: own,
         )
+        loop.train_pack(Pack("pack", tuple(first)), context, emit=take)
         first = more(places)  # a pack that falls apart asks for no more
     assert not ended
     return rows

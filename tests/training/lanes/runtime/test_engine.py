@@ -11,6 +11,7 @@ from torch import nn
 
 from gridsearch.records import EpochEnded, Lane, TrialFailed, TrialFinished, TrialState
 from gridsearch.training import loop
+from gridsearch.training.context import TrainContext
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime.members import Member
@@ -261,15 +262,14 @@ def with_more(first, later, build, make_images, tmp_path, **how):
 
     scratch = {lane.trial.id: lane.scratch for lane in (*lanes, *waiting)}
     events = []
-    loop.train_pack(
-        Pack("pack", tuple(lanes)),
+    context = TrainContext(
         data=ResidentCache(make_images(), device="cpu"),
         build=build,
         device="cpu",
-        emit=events.append,
         more=more,
         **how,
     )
+    loop.train_pack(Pack("pack", tuple(lanes)), context, emit=events.append)
     return as_run(events, scratch), asked
 
 
