@@ -18,7 +18,6 @@ from gridsearch.reporting.output.plain_tables import ranking_csv, trials_csv
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
 from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
-from gridsearch.reporting.ranking.selection import filter_data
 from gridsearch.reporting.stats.predictions import Predictions, per_class_csv
 from gridsearch.reporting.stats.predictions import kept as kept_predictions
 
@@ -29,11 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.records import StudyData, TrialRecord
     from gridsearch.reporting.figures.pictures import Picture, Pictures
     from gridsearch.reporting.ranking.pareto import ParetoFront
-
-"""The folder of a study's whole report; those of its parts lie beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,27 +88,21 @@ def write_report(
     predictions: Callable[[int], Predictions | None],
     images: Callable[[TrialRecord], ImageData] | None = None,
     write: Callable[[Path, bytes], object] | None = None,
-    where: Mapping[str, Value] | None = None,
     pareto: Callable[[Ranking], ParetoFront] | None = None,
 ) -> ReportFiles:
     """Write ranking, tables, figures and page of a study into a folder; a figure of an earlier report goes.
 
     Args:
-        data: the study.
+        data: the study, or the part of it that is reported (see `filter_data`).
         folder: where to; made if it is not there, in one that is.
         predictions: the stored validation predictions of a trial by its number, None if there are none.
         images: gives what a trial was trained on, or raises a GridsearchError that says why not; default: no
             images are shown.
         write: writes a file so that a reader never finds half of it; default: temporary file and rename.
-        where: only trials with these values (see `filter_data`).
         pareto: compares the points of a ranking by several quantities; None where nobody asks.
-
-    Raises:
-        UsageError: `where` names nothing that is there.
     """
     write = write or files.write_whole
     predictions = kept_predictions(predictions)
-    data = filter_data(data, where or {})
     ranking = rank(data, predictions=predictions)
     if pareto is not None:
         ranking = replace(ranking, pareto=pareto(ranking))

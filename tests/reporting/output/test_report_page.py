@@ -13,7 +13,7 @@ import pytest
 
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import TrialState
-from gridsearch.reporting import rank, report_json, write_report
+from gridsearch.reporting import filter_data, rank, report_json, write_report
 from gridsearch.reporting.figures.pictures import Classes
 from gridsearch.reporting.output import page as page_module
 from gridsearch.reporting.output import page_tables
@@ -134,11 +134,12 @@ def test_the_page_is_written_last_and_through_the_given_writer(tmp_path, study):
 
 def test_a_filter_is_applied_and_named(tmp_path, study):
     data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
-    files = write_report(data, folder=tmp_path, predictions=no_predictions, where={"batch": "2"})
+    part = filter_data(data, {"batch": "2"})
+    files = write_report(part, folder=tmp_path, predictions=no_predictions)
     assert [p.params["batch"] for p in files.ranking.points] == [2, 2]
     assert "Only trials with batch=2: 2 of 4." in Reader(files.page.read_text()).text
     with pytest.raises(UsageError):
-        write_report(data, folder=tmp_path, predictions=no_predictions, where={"batch": "3"})
+        filter_data(data, {"batch": "3"})
 
 
 def test_a_part_says_so_in_every_file_and_leaves_the_whole_report_which_leads_to_it(tmp_path, study):
@@ -146,7 +147,7 @@ def test_a_part_says_so_in_every_file_and_leaves_the_whole_report_which_leads_to
     whole = write_report(data, folder=tmp_path / "report", predictions=no_predictions)
     before = {f.name: f.read_bytes() for f in whole.files}
     part = write_report(
-        data, folder=tmp_path / "report-a b", predictions=no_predictions, where={"batch": "2"}
+        filter_data(data, {"batch": "2"}), folder=tmp_path / "report-a b", predictions=no_predictions
     )
     words = "Only trials with batch=2"
     changed = [name for name, content in before.items() if (whole.folder / name).read_bytes() != content]
