@@ -113,7 +113,8 @@ def best(
         if data.test is not None and not again:
             if dataset is not None or models or objects:
                 watcher.warn("the test set was used before: without --again neither data nor a model is used")
-            return _recorded(store, data, choose(store, data, where or {}), watcher)
+            winner = choose(store, reporting.filter_data(data, where or {}))
+            return _recorded(store, data, winner, watcher)
         device = devices_for(options, data.kind)[0]
         spec = store.spec(study)
         catalog = find_again(
@@ -126,7 +127,7 @@ def best(
             say=watcher.say,
         )
         part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
-        winner = choose(store, of_named_code(part, catalog, say=watcher.say), {})
+        winner = choose(store, of_named_code(part, catalog, say=watcher.say))
         check_models(data, catalog, spec, [ImageSettings.of(winner.point.settings)])
         work = store.home.best_work(study)
         with ExitStack() as stack:

@@ -9,7 +9,6 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gridsearch import reporting
 from gridsearch.errors import StoreError
 from gridsearch.records import ImageSettings, TrialState, point_address
 from gridsearch.reporting.output.headline import TRAIN_WARNING, headline
@@ -17,9 +16,9 @@ from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.reports import rank_study
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.records import StudyData, TrialRecord
     from gridsearch.reporting import RankedPoint, Ranking
     from gridsearch.store import Store
 
@@ -47,14 +46,12 @@ class Winner:
         return point_address(self.point.settings)
 
 
-def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
+def choose(store: Store, data: StudyData) -> Winner:
     """Return the winner, by the ranking that the report shows.
 
     Raises:
         StoreError: no trial has a result.
-        UsageError: `where` names nothing that is there.
     """
-    data = reporting.filter_data(data, where)
     ranking = rank_study(store, data)
     point = ranking.best
     if point is None:

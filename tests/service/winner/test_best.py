@@ -206,7 +206,7 @@ def test_trials_that_lose_their_patience_are_complete_and_told_everywhere(cli, h
     assert ran.code == 0
     with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=False) as store:
         data = store.study_data("digits")
-        winner = choose(store, data, {})
+        winner = choose(store, data)
     for trial in data.trials:
         rows = [(-row.val_accuracy, row.val_loss, row.epoch) for row in data.epochs[trial.number]]
         waited = [n - min(rows[:n])[2] for n in range(1, len(rows) + 1)]
