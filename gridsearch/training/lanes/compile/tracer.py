@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import CheckpointFunction
 
 from gridsearch.training.lanes.compile.einops_tracing import einops_knows
+from gridsearch.training.lanes.compile.kept_buffers import KeptBuffers
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.size_nodes import (
     asks_batch,
@@ -61,8 +62,9 @@ class _Drawing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        leaves = pytree.tree_leaves((args, kwargs))
-        if self._tracer.computes or any(isinstance(leaf, fx.Proxy) for leaf in leaves):
+        if self._tracer.computes:
+            return func(*args, **kwargs)
+        if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
         state = torch.get_rng_state()
         changes = _is_method_in_place(func) and isinstance(args[0], torch.Tensor)
@@ -105,10 +107,15 @@ class Tracer(fx.Tracer):
         self._values: dict[fx.Node, tuple[Any, Any]] = {}
         self._draws: set[fx.Node] = set()
         self._redrawn: dict[int, tuple[torch.Tensor, fx.Proxy]] = {}
+        self._names: dict[int, tuple[str, torch.Tensor]] = {}
         self.computes = False
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a model."""
+        # torch.fx goes through all tensors of a model to find the name of one, each time it is asked for
+        self._buffers = KeptBuffers(root)
+        named = [*root.named_buffers(), *root.named_parameters()]
+        self._names = {id(tensor): (name, tensor) for name, tensor in reversed(named)}
         with (
             _Drawing(self),
             _plain_checkpoints(),
@@ -199,7 +206,14 @@ class Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return what stands for a module's attribute, likewise."""
-        return attr_val if self.computes else super().getattr(attr, attr_val, parameter_proxy_cache)
+        if self.computes:
+            return attr_val
+        name, known = self._names.get(id(attr_val), ("", None))
+        if known is None or known is not attr_val:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return what stands for a node's result."""
@@ -323,10 +337,9 @@ class Tracer(fx.Tracer):
             other = self._sample[:1].expand(_OTHER_BATCH, *self._sample.shape[1:])
             samples = self._sample.clone(), other.clone()  # which may be changed in place
             state = torch.get_rng_state()
-            buffers = {name: b.detach().clone() for name, b in self.root.named_buffers()}
             self.computes = True
             try:
-                with torch.no_grad():
+                with torch.no_grad(), self._buffers.kept():
                     for node in self.graph.nodes:
                         if node not in self._values:
                             before = torch.get_rng_state()
@@ -343,9 +356,6 @@ class Tracer(fx.Tracer):
             finally:
                 self.computes = False
                 torch.set_rng_state(state)
-                with torch.no_grad():
-                    for name, buffer in self.root.named_buffers():
-                        buffer.copy_(buffers[name])
         return self._values[wanted]
 
     def _drawn_before(self, node: fx.Node) -> str:
