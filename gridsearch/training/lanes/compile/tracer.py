@@ -247,6 +247,14 @@ class Tracer(fx.Tracer):
         except TraceError:
             return asked
 
+    def device(self, asked: fx.Proxy) -> Any:
+        """Return where a tensor is, which is where all are, since code may ask for its name; or what asks for it."""
+        try:
+            first, second = self._value(asked.node)
+        except TraceError:
+            return asked
+        return first if isinstance(first, torch.device) and first == second else asked
+
     def length(self, asked: fx.Proxy) -> Any:
         """Return a length as a number; where it may be that of the batch, what asks a tensor for it."""
         try:

@@ -29,6 +29,10 @@ _OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
 """What an operator in place is out of place."""
 
 
+_ANSWERED = {"ndim": "rank", "device": "device"}
+"""Attributes that code wants as what they are, and what of the tracer tells."""
+
+
 class _Known:
     """A proxy whose value may be asked for."""
 
@@ -49,7 +53,7 @@ class _Known:
 
     def __getattr__(self, name: str) -> Any:
         part = TracedPart(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
-        return self.tracer.rank(part) if name == "ndim" else part
+        return getattr(self.tracer, _ANSWERED[name])(part) if name in _ANSWERED else part
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, fx.Proxy):

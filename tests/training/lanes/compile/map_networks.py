@@ -184,6 +184,16 @@ class Turned(Net):
         return torch.cat([y.flatten(1), x.diagonal(0, 2, 3).flatten(1), (q * v).flatten(1)], 1)
 
 
+class OnDevice(Net):
+    """Code that asks for the name of the device, as what turns autocast off does."""
+
+    def body(self, x):
+        if x.device.type == "meta":
+            return x
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return x * torch.linspace(1, 2, 8, device=x.device).to(x.dtype).view(8, 1, 1)
+
+
 class Coloured(nn.Module):
     """Takes maps of one channel as those of three."""
 
@@ -202,4 +212,17 @@ def convnext():
     return models.ConvNeXt(blocks, stochastic_depth_prob=0.2, num_classes=3)
 
 
-NETWORKS = (Joined, Maxima, Resampled, Curved, Shared, Rows, ByFunction, Averages, Grown, Powers, Turned)
+NETWORKS = (
+    Joined,
+    Maxima,
+    Resampled,
+    Curved,
+    Shared,
+    Rows,
+    ByFunction,
+    Averages,
+    Grown,
+    Powers,
+    Turned,
+    OnDevice,
+)
