@@ -25,7 +25,8 @@ SIDES, OPERANDS = 5, 3  # as in weights.c
 class Kind(StrEnum):
     """What an instruction computes, in the order of weights.c.
 
-    The last four add to their result, or take the largest or smallest, over the dimensions in which it does not move.
+    Reductions add to their result, or take the largest or smallest, over the dimensions in which it does not move. The
+    last two move in one operand alone: their second source tells where in it each number is read, or added.
     """
 
     COPY = "copy"
@@ -55,6 +56,8 @@ class Kind(StrEnum):
     LARGEST = "largest"
     SMALLEST = "smallest"
     PRODUCTS = "sum of products"
+    TAKE = "take from places"
+    PUT = "add at places"
 
 
 REDUCTIONS = (Kind.SUM, Kind.LARGEST, Kind.SMALLEST, Kind.PRODUCTS)

@@ -11,14 +11,14 @@
 
 #define SIDES 5
 
-/* In the order of `Kind` in weight_programs.py; the last ones add to the result, or take the largest, over dimensions
- * in which it does not move. */
+/* In the order of `Kind` in weight_programs.py; reductions add to the result, or take the largest, over dimensions in
+ * which it does not move.  TAKE and PUT are told by their second operand where in a memory to read or to add. */
 #define KINDS(X)                                                                                                     \
   X(COPY) X(ADD) X(SUBTRACT) X(MULTIPLY) X(DIVIDE) X(LARGER) X(SMALLER) X(POWER) X(EQUAL) X(UNEQUAL) X(LESS)         \
   X(LESS_OR_EQUAL) X(CHOOSE) X(ROOT) X(EXPONENTIAL) X(LOGARITHM) X(TANH) X(SIGMOID) X(SIZE) X(SIGN) X(SINE)          \
   X(COSINE) X(ERROR_FUNCTION)
 #define NAME(KIND) KIND,
-enum { KINDS(NAME) SUM, LARGEST, SMALLEST, PRODUCTS };
+enum { KINDS(NAME) SUM, LARGEST, SMALLEST, PRODUCTS, TAKE, PUT };
 
 struct operand {
   int64_t memory, offset, steps[SIDES];
@@ -138,6 +138,14 @@ static void take_extremes(const int kind, ptrdiff_t n, REAL *to, ptrdiff_t step,
   for (ptrdiff_t i = 0; i < n; i++) to[i * step] = computed(kind, a[i * by_a], to[i * step], 0);
 }
 
+static void take(ptrdiff_t n, REAL *to, ptrdiff_t step, const REAL *memory, const REAL *places, ptrdiff_t by) {
+  for (ptrdiff_t i = 0; i < n; i++) to[i * step] = memory[(ptrdiff_t)places[i * by]];
+}
+
+static void put(ptrdiff_t n, REAL *memory, const REAL *a, ptrdiff_t by_a, const REAL *places, ptrdiff_t by) {
+  for (ptrdiff_t i = 0; i < n; i++) memory[(ptrdiff_t)places[i * by]] += a[i * by_a];
+}
+
 #define ALONG(KIND)                                                                                                  \
   case KIND: along(KIND, n, to, t[4], a, p[4], b, q[4], c, r[4]); break;
 
@@ -160,6 +168,8 @@ static void execute(const struct instruction *s, REAL *const *memories) {
           case SUM: add_sums(n, to, t[4], a, p[4]); break;
           case LARGEST: take_extremes(LARGER, n, to, t[4], a, p[4]); break;
           case SMALLEST: take_extremes(SMALLER, n, to, t[4], a, p[4]); break;
+          case TAKE: take(n, to, t[4], a, b, q[4]); break;
+          case PUT: put(n, to, a, p[4], b, q[4]); break;
           default: add_products(n, to, t[4], a, p[4], b, q[4]);
           }
         }

@@ -183,7 +183,12 @@ class _Runner:
         if node.op == "get_attr":
             constants = self._traced.constants
             name = str(node.target)
-            return self.recorder.constant(constants[name]) if name in constants else self._tensor(name)
+            own = constants[name] if name in constants else attrgetter(name)(self._model)
+            if isinstance(own, torch.Tensor) and own.dtype == torch.int64:
+                return (
+                    own.detach().clone()
+                )  # of a buffer the stages have taken note that lanes must have the same
+            return own.detach().clone() if name in constants else self._tensor(name)
         args: Any = fx.node.map_arg(node.args, lambda one: values[one])
         kwargs: Any = fx.node.map_arg(node.kwargs, lambda one: values[one])
         target: Any = node.target

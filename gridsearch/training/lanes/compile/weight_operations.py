@@ -201,6 +201,66 @@ def _part(view: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     return handle
 
 
+def _index(r: Recorder, a: torch.Tensor, indices: Sequence[Any]) -> torch.Tensor:
+    return r.taken(a, r.places(a)[_chosen(indices)])
+
+
+def _index_put(
+    r: Recorder,
+    a: torch.Tensor,
+    indices: Sequence[Any],
+    values: torch.Tensor,
+    accumulate: bool = False,
+    unsafe: bool = False,
+) -> torch.Tensor:
+    """Take in the backward pass of `_index`, which adds up what was taken from one place."""
+    if not accumulate:
+        raise NoPlan("parameters that are put in the place of others")
+    found = r.emit(Kind.COPY, r.fresh(a.shape), a)
+    places = r.places(found)[_chosen(indices)]
+    r.put(found, places, values.expand(places.shape))
+    return found
+
+
+def _chosen(indices: Sequence[Any]) -> tuple[Any, ...]:
+    """Return an index as Python writes it.
+
+    Raises:
+        NoPlan: it is computed from parameters.
+    """
+    if any(isinstance(i, torch.Tensor) and (i.is_meta or i.dtype != torch.int64) for i in indices):
+        raise NoPlan("indices that are not known before")
+    return tuple(slice(None) if i is None else i for i in indices)
+
+
+def _index_select(r: Recorder, a: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+    return r.taken(a, r.places(a).index_select(dim, *_chosen([index])))
+
+
+def _gather(
+    r: Recorder, a: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False
+) -> torch.Tensor:
+    return r.taken(a, r.places(a).gather(dim, *_chosen([index])))
+
+
+def _index_add(
+    r: Recorder, a: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, *, alpha: float = 1
+) -> torch.Tensor:
+    if alpha != 1:
+        raise NoPlan("parameters that are added in part")
+    found = r.emit(Kind.COPY, r.fresh(a.shape), a)
+    r.put(found, r.places(found).index_select(dim, *_chosen([index])), source)
+    return found
+
+
+def _scatter_add(
+    r: Recorder, a: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor
+) -> torch.Tensor:
+    found = r.emit(Kind.COPY, r.fresh(a.shape), a)
+    r.put(found, r.places(found).gather(dim, *_chosen([index])), source)
+    return found
+
+
 def _triangle(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def handle(r: Recorder, a: torch.Tensor, diagonal: int = 0) -> torch.Tensor:
         there = r.constant(make(torch.ones(a.shape[-2:], dtype=r.dtype), diagonal))
@@ -293,6 +353,12 @@ HANDLED: dict[str, Callable[..., Any]] = {
     "select_backward": _part(torch.select),
     "_weight_norm_interface": _weight_norm,
     "_weight_norm_interface_backward": _weight_norm_backward,
+    "index": _index,
+    **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
+    "index_select": _index_select,
+    "index_add": _index_add,
+    "gather": _gather,
+    "scatter_add": _scatter_add,
     "triu": _triangle(torch.triu),
     "tril": _triangle(torch.tril),
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _MOST_CONSTANTS = 2**20
+_MOST_PLACES = 2**24  # whole numbers up to which single precision has all
 
 
 class Recorder(DispatchWatch):
@@ -89,6 +90,10 @@ class Recorder(DispatchWatch):
         name = func._schema.name.removeprefix("aten::")
         if name in _MAKERS:
             return self._made(func, name, args, kwargs)
+        if _is_of_content(args, kwargs):
+            return func(*args, **kwargs)
+        if func._schema.is_mutable and _is_of_content(args[:1]):
+            raise NoPlan("known numbers that parameters change")
         args, kwargs = pytree.tree_map(self._known, (tuple(args), kwargs))
         if name.rstrip("_") in self._handlers or func._schema.is_mutable:
             return self._handled(func, name, args, kwargs)
@@ -126,6 +131,40 @@ class Recorder(DispatchWatch):
         start = {Kind.LARGEST: -math.inf, Kind.SMALLEST: math.inf}.get(kind, 0.0)
         return self.emit(kind, self.emit(Kind.COPY, self.fresh(shape), start), *sources)
 
+    def places(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return where in its memory each number of a tensor lies.
+
+        Raises:
+            NoPlan: a number of the tensor's type may not be exact there.
+        """
+        memory = self.memory(tensor)
+        if memory.numbers > _MOST_PLACES:
+            raise NoPlan("indices of many parameters")
+        return torch.arange(memory.numbers).as_strided(
+            tensor.shape, tensor.stride(), int(tensor.storage_offset())
+        )
+
+    def taken(self, tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return the numbers at some places of a tensor's memory."""
+        to = self.fresh(places.shape)
+        flat = _Array(self.memory(to), 0, (places.numel(),), (1,))
+        self._move(Kind.TAKE, flat, self._anywhere(tensor, places), places)
+        return to
+
+    def put(self, tensor: torch.Tensor, places: torch.Tensor, added: torch.Tensor) -> None:
+        """Add numbers at some places of a tensor's memory."""
+        own = self.emit(Kind.COPY, self.fresh(places.shape), added)  # in a row
+        source = _Array(self.memory(own), 0, (places.numel(),), (1,))
+        self._move(Kind.PUT, self._anywhere(tensor, places), source, places)
+
+    def _anywhere(self, tensor: torch.Tensor, places: torch.Tensor) -> _Array:
+        return _Array(self.memory(tensor), 0, (places.numel(),), (0,))
+
+    def _move(self, kind: Kind, to: _Array, source: _Array, places: torch.Tensor) -> None:
+        if places.numel():
+            where = self.array(self.constant(places.flatten().to(self.dtype)))
+            self.instructions.append(_instruction(kind, (places.numel(),), to, source, where))
+
     def copy_flipped(self, to: torch.Tensor, source: torch.Tensor, dims: Sequence[int]) -> None:
         """Note a copy in which some dimensions are in the order from their last number to their first."""
         turned = self.array(source).flipped(dims)
@@ -154,13 +193,16 @@ class Recorder(DispatchWatch):
             made = func(*args, **own, device="meta")
             value = _FILLED[name]
             return self.emit(Kind.COPY, made, args[-1] if value is None else value)
-        return self.constant(func(*args, **own, device="cpu"))
+        known: torch.Tensor = func(*args, **own, device="cpu")
+        return known
 
     def _known(self, value: Any) -> Any:
-        """Return a tensor with content as a number, or as a tensor whose content is known."""
+        """Return a tensor with content as a number, or as one whose content is known; indices stay what they are."""
         if not isinstance(value, torch.Tensor) or value.is_meta:
             return value
-        return value.item() if not value.dim() else self.constant(value)
+        if not value.dim():
+            return value.item()
+        return value if value.dtype == torch.int64 else self.constant(value)
 
     def _note(self, tensor: torch.Tensor, memory: Memory) -> None:
         storage = tensor.untyped_storage()
@@ -234,6 +276,12 @@ def _instruction(kind: Kind, shape: tuple[int, ...], *arrays: _Array) -> Instruc
         for i, array in enumerate(arrays)
     ]
     return Instruction(kind, tuple(side for side, _ in merged), operands[0], tuple(operands[1:]))
+
+
+def _is_of_content(*given: Any) -> bool:
+    """Whether tensors are given, and the content of all is known."""
+    tensors = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, torch.Tensor)]
+    return bool(tensors) and not any(t.is_meta for t in tensors)
 
 
 def _is_view(func: Any) -> bool:

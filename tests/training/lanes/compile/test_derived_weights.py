@@ -19,6 +19,7 @@ from tests.training.compilers import needs_compiler
 
 pytestmark = needs_compiler
 
+INDEX = torch.tensor([5, 0, 2, 2, 1, 5])
 MATRIX, KERNEL = (6, 20), (4, 5, 3, 3)
 
 
@@ -105,6 +106,14 @@ FUNCTIONS = {
     ),
     "turned": (lambda w: w.t(), [(20, 6)]),
     "turned maps": (lambda w: w.transpose(0, 1).flip(2), [(5, 4, 3, 3)]),
+    "rows by an index": (lambda w: w.tanh()[INDEX] * 2, [MATRIX]),
+    "columns by an index": (lambda w: w.exp().t()[:, INDEX % 3].t()[1:], [(6, 20)]),
+    "numbers by two indices": (lambda w: (w * w)[INDEX[:3].view(3, 1), torch.arange(20)], [MATRIX]),
+    "selected": (
+        lambda w: w.sin().index_select(0, INDEX).index_select(1, torch.arange(19, -1, -1)),
+        [MATRIX],
+    ),
+    "gathered": (lambda w: w.cos().gather(1, INDEX.view(6, 1).expand(6, 20)), [MATRIX]),
     "the same twice": (lambda w: torch.cat([w, w * w], 1), [(6, 10)]),
 }
 
@@ -163,6 +172,7 @@ def test_computed_weights_and_their_parameters_gradients_are_torchs(name):
         lambda w: F.dropout(w, 0.5),
         lambda w: w.cumsum(1),
         lambda w: w * w.argmax(),
+        lambda w: (w * w)[w[:, 0].argsort()],
     ],
 )
 def test_what_no_instruction_computes_has_no_plan(function):

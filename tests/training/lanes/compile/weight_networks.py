@@ -88,4 +88,22 @@ class Wrapped(Net):
         return gated(x, self.a) * waves(self.a, self.b)
 
 
-NETWORKS = (ComputedWeights, ByHooks, OfParameters, Wrapped)
+class ByPlace(Net):
+    """Attention with biases by the places of two tokens: of a table, and of a table that layers compute, as Swin V2's."""
+
+    def more(self):
+        self.table = nn.Parameter(torch.randn(7, 2))
+        self.computed = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 2, bias=False))
+        self.register_buffer("places", torch.randn(7, 2))
+        self.register_buffer("index", torch.arange(256) % 7)
+
+    def body(self, x):
+        q = x.flatten(2).transpose(1, 2).reshape(x.shape[0], 16, 2, 4).transpose(1, 2)
+        bias = self.table[self.index].view(16, 16, 2).permute(2, 0, 1)
+        y = F.scaled_dot_product_attention(q, q, q, attn_mask=bias.unsqueeze(0))
+        bias = self.computed(self.places)[self.index].view(16, 16, 2).permute(2, 0, 1)
+        shares = (q @ y.transpose(-2, -1) + 16 * torch.sigmoid(bias)).softmax(-1)
+        return (shares @ q).transpose(1, 2)
+
+
+NETWORKS = (ComputedWeights, ByHooks, OfParameters, Wrapped, ByPlace)
