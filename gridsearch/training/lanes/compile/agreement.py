@@ -237,7 +237,7 @@ def _computed(
             forward = network.forward_pass(x_BCHW.clone(), Form.SHARED)
         forward.gradients(2 * forward.logits.float().to(gradients.dtype), gradients)
         moved = [t.detach().clone() for t in storage.untrained()]
-        with precision.forward():
+        with torch.no_grad(), precision.forward():
             logits = network(x_BCHW.clone(), Form.SHARED, training=False)
     finally:
         for slot, weights in enumerate(before):
