@@ -98,11 +98,6 @@ class TrainContext:
 class Engine(Protocol):
     """A way to train the lanes of one pack."""
 
-    @property
-    def name(self) -> str:
-        """How the plan calls it: "solo", and others to come."""
-        ...
-
     def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:
         """Whether it shall train this pack there."""
         ...

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 class SoloEngine:
     """Trains the lanes of a pack one after the other."""
 
-    name = "solo"
-
     def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:  # noqa: ARG002  (part of the protocol)
         """Take any pack."""
         return True

@@ -105,8 +105,9 @@ _OF_IMAGES: Final = {
         _CONTRIBUTIONS,
     ),
 }
-_HITS: Final = ("Wilson's", "McNemar's exact test")
 """By metric: where its interval over the images comes from, and its test."""
+_HITS: Final = ("Wilson's", "McNemar's exact test")
+"""The same of metrics that are a share of images."""
 
 TRAIN_WARNING = (
     "Nothing was held out (val=0): this ranking is by TRAIN accuracy. "

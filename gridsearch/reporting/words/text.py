@@ -75,7 +75,7 @@ def printable(text: str, limit: int | None = None) -> str:
     if not _PLAIN.fullmatch(text):
         text = _NO_CHARACTERS.sub("\ufffd", escaped(text))
     if limit is not None and len(text) > limit:
-        head = (limit - 1 + 1) // 2
+        head = limit // 2
         text = f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
     return text
 

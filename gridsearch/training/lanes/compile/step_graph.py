@@ -1,7 +1,7 @@
 """A network as stages: what compiled operations can be chosen for, whatever a model calls its layers.
 
 Stands between what reads a traced network (`stage_reader`) and the step plan.  A network with anything that is no stage
-has no plan, which is no error: it trains as before.
+has no plan, which is no error: its steps are then not compiled.
 
 Shapes: C/H/W channels, height, width.
 """

@@ -3,7 +3,7 @@
 A model may ask for a size in an `if`, an `assert` or a `range`; torch.fx knows no size and gives up.  Here such a
 question is answered from two small batches of different size: a number that follows from shapes alone, and that no
 part of it differs between the two, is the same for every batch.  All other questions (how many images there are,
-what a tensor holds) are refused as before.
+what a tensor holds) are refused, as torch.fx refuses them.
 
 Two more things that torch.fx computes while it traces become part of the graph: `x += y` and `x[i] = y`, which change
 a tensor in place, and functions that draw random numbers, also those of a fixed size.

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 class LanesEngine:
     """Trains the lanes of a pack side by side, group by group."""
 
-    name = "lanes"
-
     def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:
         """Take what `min_lanes` says."""
         return len(pack.lanes) >= min_lanes(device)
@@ -379,6 +377,3 @@ class _Group:
             progress.save(state)
             kept.append(_Entry(progress.lane, state))
         return kept
-
-
-__all__ = ["LanesEngine"]
