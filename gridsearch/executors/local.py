@@ -208,6 +208,10 @@ class WorkerProcess:
                 if pid is None
                 else ForkedProcess(pid)
             )
+        except BaseException:
+            for ours in (commands_write, self.events, self.output_end):
+                os.close(ours)
+            raise
         finally:
             os.close(commands_read)
             os.close(events_write)

@@ -53,6 +53,10 @@ def parent_of(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def open_descriptors():
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+
+
 def parent(kind=FUNCTION):
     return WarmParent._kept.by_kind[kind.name]
 
@@ -181,6 +185,19 @@ def test_variables_of_ours_are_those_that_the_runner_has_now(tmp_path, monkeypat
     assert kept() == before
     (log,) = tmp_path.glob("*/trials/0/log*")
     assert log.read_text().split() == [str(tmp_path / "elsewhere"), "None"]
+
+
+def test_a_worker_that_cannot_be_started_leaves_no_pipe_open(monkeypatch):
+    def fork(*_):
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(WarmParent, "fork", fork)
+    pool = executor()
+    before = open_descriptors()
+    with pytest.raises(BlockingIOError):
+        started(pool)
+    assert open_descriptors() == before
+    pool.stop()
 
 
 def test_where_something_that_was_imported_has_a_thread_the_runner_starts_workers_itself(
