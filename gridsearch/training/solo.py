@@ -197,7 +197,9 @@ class SoloProgram:
         )
         labels_N = self.data.labels.index_select(0, order)
         drawn = augment.draw_for(
-            *(self.settings, self._seed, epoch),
+            self.settings,
+            self._seed,
+            epoch,
             count=len(order),
             data=self.data,
             dtype=self._precision.weights,

@@ -126,7 +126,8 @@ def _tested(finding: Finding, logits_SNY: np.ndarray, labels: np.ndarray, *, nth
     return {
         **reporting.evaluate(logits_SNY, labels, seeds=finding.seeds),
         "chosen_by": reporting.chosen_by(
-            *(logits_SNY, labels),
+            logits_SNY,
+            labels,
             metric=winner.ranking.metric,
             class_names=finding.exported.facts["classes"],
         ),

@@ -170,7 +170,9 @@ def _stacked(
         check(stacked, storage, originals)
         if stacked.counts and originals.whole is not None:
             check_batch(
-                *(OfNetwork(stacked, storage), OfModel(models[0], storage), originals.whole()),
+                OfNetwork(stacked, storage),
+                OfModel(models[0], storage),
+                originals.whole(),
                 originals.precision.unrounded,
                 masks=not stacked.has_dropout or x_BCHW.device.type == "cpu",
             )

@@ -142,7 +142,9 @@ class _Coverer:
             return None, members[:1]
         node = self._graph.nodes[first - 1]
         found = families.cover(
-            *(stages, self._graph.shape(node.inputs[0]) if node.inputs else (), self._dtype),
+            stages,
+            self._graph.shape(node.inputs[0]) if node.inputs else (),
+            self._dtype,
             images=self._images,
             input_grad=node.inputs[:1] != (0,),
             bf16=self._bf16,

@@ -213,9 +213,7 @@ def inspect(model: nn.Module, traced: Traced, x_BCHW: torch.Tensor) -> Found:
     except Exception as error:
         raise NotStackable(f"its graph does not run: {_one_line(error)}") from error
     found = inspector.found
-    check_sizes_fixed(
-        *(model, found.sized, found.draws, found.results), lambda: inspector.run(x_BCHW.clone())
-    )
+    check_sizes_fixed(model, found.sized, found.draws, found.results, lambda: inspector.run(x_BCHW.clone()))
     return found
 
 

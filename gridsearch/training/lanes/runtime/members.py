@@ -146,7 +146,9 @@ class MemberEpochs:
     def _augment(self, e: _Epoch) -> augment.Augmentation | None:
         """Return the augmentation of a lane's next epoch."""
         return augment.draw_for(
-            *(e.settings, e.seed, e.number),
+            e.settings,
+            e.seed,
+            e.number,
             count=self._plan.images,
             data=e.split,
             dtype=self._dtype,

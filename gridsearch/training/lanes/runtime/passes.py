@@ -75,7 +75,7 @@ class PackPasses:
         self._make_inputs(settings, splits)
         self.gradient = torch.empty_like(self.storage.flat)
         self.losses = PackLosses(
-            *(len(settings), data.num_classes, self.precision.weights, data.device), compiles=self._compiles
+            len(settings), data.num_classes, self.precision.weights, data.device, compiles=self._compiles
         )
 
     def set_lanes(self, settings: Sequence[ImageSettings], splits: Sequence[ResidentData]) -> bool:

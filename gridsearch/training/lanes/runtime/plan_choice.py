@@ -92,7 +92,9 @@ def plan_steps(
     x_BCHW, norm = first_images(SAMPLE), members[0].settings.norm
     try:
         steps = plan_network(
-            *(model, x_BCHW, storage),
+            model,
+            x_BCHW,
+            storage,
             images=plan.batch,
             orders=network.dropout.orders,
             bf16=precision.rounds,
@@ -111,7 +113,12 @@ def plan_steps(
             lanes = OfNetwork(ours, storage), OfNetwork(network, storage)
             check_batch(*lanes, first_images(plan.batch), precision)
         if module_is_faster(
-            *(planned, steps, storage, model, x_BCHW, precision),
+            planned,
+            steps,
+            storage,
+            model,
+            x_BCHW,
+            precision,
             images=plan.batch,
             layout=lambda: lone_layout(model, norm, passes.data, precision),
         ):

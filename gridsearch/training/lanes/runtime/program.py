@@ -113,7 +113,7 @@ class PackProgram:
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
         self._passes = PackPasses(
-            *(self.network, self.storage, data, precision, self._memory_format), compiles=not self._counted
+            self.network, self.storage, data, precision, self._memory_format, compiles=not self._counted
         )
         self._optimizer = (
             PackOptimizer([m.settings for m in members], self.storage, counted=self._counted)
@@ -230,9 +230,7 @@ class PackProgram:
         if self._counted:
             dropout.counter = CounterMasks(self.lanes, device)
             self._feed = EpochFeed(self.plan.batch, device)
-            self._device_metrics = DeviceMetrics(
-                *(self.plan.steps, self.lanes, self._precision.weights, device)
-            )
+            self._device_metrics = DeviceMetrics(self.plan.steps, self.lanes, self._precision.weights, device)
         else:
             dropout.generators = [torch.Generator(device) for _ in self.members]
 
