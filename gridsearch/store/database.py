@@ -53,6 +53,10 @@ class StoreAway(StoreError):
     """The store cannot be read or written just now, and may soon answer again."""
 
 
+class StoreFull(StoreError):
+    """The store cannot be written since its disk has no space left."""
+
+
 class StoreConflict(StoreUnreachable):
     """What a transaction wrote disagrees with what others wrote meanwhile; begun anew it may succeed."""
 

@@ -138,7 +138,7 @@ class HomeCleaning(HomePaths):
         try:
             yield
         except BaseException:
-            if there:
+            if there and aside.exists():  # not so where its files had to make room
                 files.rename(aside, folder)
             raise
 

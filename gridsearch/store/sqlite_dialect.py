@@ -14,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.store import database, ledger_tables
-from gridsearch.store.database import Access, Dialect, StoreAway
+from gridsearch.store.database import Access, Dialect, StoreAway, StoreFull
 from gridsearch.store.ledger_tables import StoreNow
 from gridsearch.store.optuna_tables import counted
 
@@ -135,8 +135,10 @@ class SqliteDialect(Dialect):
             name = "SQLITE_FULL" if _free(self.path) < _FREE_BYTES else name
         for prefix, what, hint in _WORDS:
             if name.startswith(prefix):
-                free = f" ({_free(self.path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
-                return kind(f"store {self.place} {what}: {error}{free}", hint=hint)
+                if prefix == "SQLITE_FULL":
+                    free = f"({_free(self.path):,} bytes free)"
+                    return StoreFull(f"store {self.place} {what}: {error} {free}", hint=hint)
+                return kind(f"store {self.place} {what}: {error}", hint=hint)
         return None
 
     def refusal(self, number: int) -> sqlite3.OperationalError:

@@ -22,7 +22,7 @@ from gridsearch.store import (
     study_queries,
 )
 from gridsearch.store.artifacts import file_name
-from gridsearch.store.database import retried
+from gridsearch.store.database import StoreFull, retried
 from gridsearch.store.kept_weights import WEIGHTS_KEPT, KeptWeights
 from gridsearch.store.reader import StoreReader
 
@@ -217,13 +217,25 @@ class StudyStore(StoreReader):
     def delete_study(self, study: str) -> int:
         """Delete a study with its trials and files; return the number of bytes that were freed.
 
+        Where the disk has no room for what SQLite notes meanwhile, the files go first: they are the room.
+
         Raises:
             StudyNotFound: there is no such study.
+            StoreError: the store cannot be written.
         """
-        with self.home.set_aside(study), self._database.write() as connection:
+        freed = 0
+        with self.home.set_aside(study):
+            try:
+                self._delete_rows(study)
+            except StoreFull:
+                freed = self.home.end_removal(study)
+                self._delete_rows(study)
+        return freed + self.home.remove_study(study)
+
+    def _delete_rows(self, study: str) -> None:
+        with self._database.write() as connection:
             # before the commit: without its row a copy would never be found again
             self.home.remove_copies(deletion.remove(connection, study))
-        return self.home.remove_study(study)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from gridsearch import files
+from gridsearch import faults, files
+from gridsearch.store.database import StoreFull
 
 DELETE = ("study", "delete", "fit", "--yes")
 
@@ -64,3 +65,26 @@ def test_a_deletion_that_the_store_refuses_leaves_the_files(cli, made, monkeypat
         patch.setattr("gridsearch.store.deletion.remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli(*DELETE).code == 130
     assert sorted(path.relative_to(made) for path in (made / "fit").rglob("*")) == before
+
+
+def test_on_a_full_disk_the_files_of_a_study_make_room_for_its_deletion(cli, made):
+    faults.plan("commit:ENOSPC:1")
+    try:
+        done = cli(*DELETE)
+    finally:
+        faults.plan("")
+    assert done.code == 0, done.err
+    assert cli("study", "list", "--json").json["studies"] == []
+    assert not (made / "fit").exists()
+
+
+def test_a_deletion_for_which_no_room_is_found_is_ended_by_the_same_command(cli, made, monkeypatch):
+    def refuse(*_):
+        raise StoreFull("store is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gridsearch.store.deletion.remove", refuse)
+        assert cli(*DELETE).code == 4
+    assert [study["study"] for study in cli("study", "list", "--json").json["studies"]] == ["fit"]
+    assert cli(*DELETE).code == 0
+    assert cli("study", "list", "--json").json["studies"] == []

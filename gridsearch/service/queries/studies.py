@@ -297,9 +297,8 @@ def delete(places: Places, study: str) -> None:
                 f"study {study!r} cannot be deleted: `gridsearch best` trains its winner again",
                 hint="wait until it ends, or end it with Ctrl-C",
             )
-        running = store.study_data(study).counts()[TrialState.RUNNING]
-        store.reclaim(store.study_id(study))
-        if running and (running := store.study_data(study).counts()[TrialState.RUNNING]):
+        # nothing is written before the deletion itself, which may find room on a full disk
+        if running := sum(len(runner.trials) for runner in store.runners(study) if not runner.gone):
             raise StoreError(
                 f"study {study!r} cannot be deleted: a runner trains {running} of its trials",
                 hint=f"end that runner first: {replace(places.again, study=study).stop()}",
