@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import os
 import sys
@@ -12,25 +11,12 @@ from typing import TYPE_CHECKING
 
 from gridsearch.cli import standard_streams
 from gridsearch.cli.ending_signals import end_silently, exit_code, interrupting
-from gridsearch.errors import (
-    RAISED,
-    GridsearchError,
-    UnusableError,
-    UsageError,
-    is_full_disk,
-    unwritable,
-)
+from gridsearch.errors import RAISED, GridsearchError, UsageError, is_full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
-
-_OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
-"""What is wrong with a place, and with nothing of ours, wherever it shows."""
-
-_PLACE_HINT = "use a folder that you can read and write: --home for studies, $GRIDSEARCH_CACHE for data"
-_TEMPORARY_HINT = "name a folder that can be written in $TMPDIR"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,30 +82,17 @@ def _run(words: Sequence[str], output: standard_streams.Harmless, *, verbose: bo
     except RAISED as error:  # the last place where an error can become one line
         if verbose:
             traceback.print_exc()
-        if isinstance(error, OSError) and is_full_disk(error):
-            standard_streams.let_go(sys.stdout)
-            return _expected(unwritable(error.filename or "the output", error))
-        if isinstance(error, OSError) and error.errno in _OF_THE_PLACE and error.filename is not None:
-            return _expected(UnusableError(f"{_shown(error.filename)}: {error.strerror}", hint=_PLACE_HINT))
-        if isinstance(error, FileNotFoundError) and _no_temporary_folder():
-            return _expected(
-                UnusableError("no folder for temporary files can be written", hint=_TEMPORARY_HINT)
-            )
+        from gridsearch.cli.system_errors import explained
+
+        if (known := explained(error)) is not None:
+            if isinstance(error, OSError) and is_full_disk(error):
+                standard_streams.let_go(sys.stdout)
+            return _expected(known)
         text = " ".join(str(error).split())
         _complain(f"a bug in gridsearch: {type(error).__name__}: {text}", "-v shows where; please report it")
         return 1
     else:
         return code
-
-
-def _no_temporary_folder() -> bool:
-    from gridsearch.files import temporary_root  # what no command needs to start
-
-    return temporary_root() is None
-
-
-def _shown(name: str | bytes | int) -> str:
-    return os.fsdecode(name) if isinstance(name, str | bytes) else f"descriptor {name}"
 
 
 def _expected(error: GridsearchError) -> int:
