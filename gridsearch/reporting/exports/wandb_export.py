@@ -7,6 +7,7 @@ keeps a digest: a trial that is there already stays as it is, one that has chang
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -54,9 +55,10 @@ def export_to_wandb(name: str, runs: Iterable[ExportedRun], *, folder: Path) -> 
 
 @contextmanager
 def _offline() -> Iterator[Any]:
-    """Give W&B, which talks to nobody."""
+    """Give W&B, which talks to nobody, nor prints tracebacks where it cannot write its own log."""
     before = {name: os.environ.get(name) for name in _OFFLINE}
     os.environ.update(_OFFLINE)
+    printing, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         try:
             import wandb
@@ -69,6 +71,7 @@ def _offline() -> Iterator[Any]:
         finally:
             wandb.teardown()
     finally:
+        logging.raiseExceptions = printing
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

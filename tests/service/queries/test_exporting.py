@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +208,22 @@ def test_wandb_gets_offline_runs_that_can_be_read_back_once(home, capsys, offlin
             if "loss" in (item.key, *item.nested_key)
         ]
         assert losses == ([] if trial.params["a"] == 9 else [trial.params["a"] / step for step in (1, 2, 3)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_without_room_for_its_own_log_is_told_in_one_line(home, capsys, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+
+    def init(**_):
+        own = logging.StreamHandler((tmp_path / "log").open("r"))  # which cannot be written
+        own.emit(logging.makeLogRecord({"msg": "begins"}))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "run"))
+
+    (tmp_path / "log").touch()
+    monkeypatch.setattr(wandb, "init", init)
+    assert main(["export", "--study", "plain", "--to", "wandb-offline", "--output", str(tmp_path)]) == 4
+    assert capsys.readouterr().err.startswith(f"gridsearch: error: no space left for {tmp_path}")
+    assert logging.raiseExceptions
 
 
 def test_tables_go_to_standard_output_or_a_file_and_format_works_as_before(home, capsys, tmp_path):
