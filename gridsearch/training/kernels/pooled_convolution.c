@@ -58,10 +58,11 @@ enum {
   FIELD_NEEDED = CEIL_DIV((KW + P - 1) * C, V),
   FIELD_PART = CEIL_DIV(FIELD_NEEDED, CEIL_DIV(FIELD_NEEDED, SUMS)),
   FIELD_LONG = FIELD_PART * CEIL_DIV(FIELD_NEEDED, FIELD_PART),
-  FIELD_ROWS = FIELD_LONG > FIELD_PART          ? 1
-              : FIELD * FIELD_PART <= SUMS     ? FIELD
-              : FIELD % 2 == 0 && FIELD / 2 * FIELD_PART <= SUMS ? FIELD / 2
-                                             : 1,
+  FIELD_ROWS = FIELD_LONG > FIELD_PART                           ? 1
+               : FIELD * FIELD_PART <= SUMS                      ? FIELD
+               : FIELD % 2 == 0 && FIELD / 2 * FIELD_PART <= SUMS ? FIELD / 2
+               : FIELD % 3 == 0 && FIELD / 3 * FIELD_PART <= SUMS ? FIELD / 3
+                                                                  : 1,
   FIELD_ROW = FIELD_LONG * V,
   SHIFTED = (KH + 2 * (P - 1)) * FIELD_ROW, /* a channel's weights, moved to the right by 0 to P - 1 */
   SPREAD = P * SHIFTED,
