@@ -6,6 +6,9 @@
 
 #include "map_pooling.h"
 
+/* Pixels whose numbers are added up before they are added to a channel's sum, which is in memory. */
+enum { TOGETHER = 4 };
+
 /* Adds a block's images to each channel's count, mean and sum of squared deviations: statistics [2][outputs]. */
 static void add_statistics(const struct shapes *s, const vec *x, mask places, double before, double *mean,
                            double *squares, vec *partial) {
@@ -13,14 +16,30 @@ static void add_statistics(const struct shapes *s, const vec *x, mask places, do
   double here = 0;
   for (int i = 0; i < V; i++) here += places[i] ? pixels : 0;
   for (ptrdiff_t c = 0; c < channels; c++) partial[c] = (vec){0};
-  for (ptrdiff_t p = 0; p < pixels; p++)
+  ptrdiff_t p = 0;
+  for (; p + TOGETHER <= pixels; p += TOGETHER)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      const vec *own = x + p * channels + c;
+      partial[c] += (own[0] + own[channels]) + (own[2 * channels] + own[3 * channels]);
+    }
+  for (; p < pixels; p++)
     for (ptrdiff_t c = 0; c < channels; c++) partial[c] += x[p * channels + c];
   vec *deviation = partial + channels;
   for (ptrdiff_t c = 0; c < channels; c++) {
     partial[c] = all((REAL)(sum_of((vec)((mask)partial[c] & places)) / here));
     deviation[c] = (vec){0};
   }
-  for (ptrdiff_t p = 0; p < pixels; p++)
+  p = 0;
+  for (; p + TOGETHER <= pixels; p += TOGETHER)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      vec sum = {0};
+      UNROLL for (int i = 0; i < TOGETHER; i++) {
+        const vec d = x[(p + i) * channels + c] - partial[c];
+        sum += d * d;
+      }
+      deviation[c] += sum;
+    }
+  for (; p < pixels; p++)
     for (ptrdiff_t c = 0; c < channels; c++) {
       const vec d = x[p * channels + c] - partial[c];
       deviation[c] += d * d;
@@ -68,17 +87,31 @@ INLINE void add_window_sums(const struct shapes *s, const vec *restrict gy, cons
   const ptrdiff_t channels = s->outputs;
   for (ptrdiff_t c = 0; c < channels; c++) {
     const vec gradient = gated(s, gy[c], y ? y + c : 0);
+    const mask index = index_at(argmax + c * V);
     vec value = {0};
-    if (argmax) {
-      const mask index = index_at(argmax + c * V);
-      for (ptrdiff_t h = h0; h < h1; h++)
-        for (ptrdiff_t w = w0; w < w1; w++)
-          value = where(index == (word)(h * side + w), window[(h * columns + w) * channels + c], value);
-    } else {
-      value = window[c];
-    }
+    for (ptrdiff_t h = h0; h < h1; h++)
+      for (ptrdiff_t w = w0; w < w1; w++)
+        value = where(index == (word)(h * side + w), window[(h * columns + w) * channels + c], value);
     first[c] += gradient;
     second[c] += gradient * (value - all(mean[c]));
+  }
+}
+
+/* The same for some pixels of maps without pooling. */
+INLINE void add_pixel_sums(const struct shapes *s, const vec *restrict gy, const vec *restrict y,
+                           const vec *restrict before, const ptrdiff_t count, const REAL *restrict mean,
+                           vec *restrict first, vec *restrict second) {
+  const ptrdiff_t channels = s->outputs;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    vec sum = {0}, products = {0};
+    UNROLL for (ptrdiff_t i = 0; i < count; i++) {
+      const ptrdiff_t at = i * channels + c;
+      const vec gradient = gated(s, gy[at], y ? y + at : 0);
+      sum += gradient;
+      products += gradient * (before[at] - all(mean[c]));
+    }
+    first[c] += sum;
+    second[c] += products;
   }
 }
 
@@ -90,11 +123,16 @@ static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *
   const ptrdiff_t columns = s->pool[BEFORE].is ? s->pool[BEFORE].columns : s->columns;
   vec *first = w->partial, *second = first + channels;
   for (ptrdiff_t c = 0; c < 2 * channels; c++) first[c] = (vec){0};
-  for (ptrdiff_t q = 0; q < pixels; q++, gy += channels, y = y ? y + channels : 0) {
-    if (!p->is) {
-      add_window_sums(s, gy, y, 0, before + q * channels, columns, 0, 1, 0, 1, 1, mean, first, second);
-      continue;
-    }
+  ptrdiff_t q = 0, some;
+  for (; !p->is && q < pixels; gy += some * channels, y = y ? y + some * channels : 0, q += some) {
+    some = pixels - q >= TOGETHER ? TOGETHER : 1;
+    const vec *own = before + q * channels;
+    if (some == TOGETHER)
+      add_pixel_sums(s, gy, y, own, TOGETHER, mean, first, second);
+    else
+      add_pixel_sums(s, gy, y, own, 1, mean, first, second);
+  }
+  for (; q < pixels; q++, gy += channels, y = y ? y + channels : 0) {
     const struct window v = window_of(p, q / p->columns, q % p->columns, middle_pixels(s) / columns, columns);
     const vec *window = before + (v.top * columns + v.left) * channels;
     const uint8_t *own = argmax + q * channels * V;
