@@ -55,6 +55,8 @@ EARLIER: Final = ".earlier-"
 LOG: Final = "log"
 PREDICTIONS: Final = "predictions.safetensors"
 WEIGHTS: Final = "weights.safetensors"
+BESIDE: Final = "beside.safetensors"
+"""What the winner's network has beside its weights, for its export."""
 SCRATCH: Final = ".attempt-"
 """Before the number of the attempt whose worker leaves its files there."""
 

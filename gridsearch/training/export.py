@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -23,6 +23,7 @@ from torch import nn
 from gridsearch.errors import RAISED
 from gridsearch.files import GRAPH, MODEL_WEIGHTS, TEST_OUTPUTS, WEIGHTS
 from gridsearch.training import seeds
+from gridsearch.training.beside_weights import Beside
 from gridsearch.training.model_setup import count_parameters
 from gridsearch.training.onnx_check import problem_of
 from gridsearch.training.onnx_errors import why_no_graph
@@ -54,6 +55,20 @@ _TOLERANCE = 1e-4
 """The largest difference of a logit, as a share of the largest logit (at least 1), that passes."""
 
 
+class _Evaluated(NamedTuple):
+    """A lane that was trained.
+
+    Attributes:
+        network: with its weights.
+        logits: [N, Y] of the test images.
+        beside: names of what training has changed beside its state_dict.
+    """
+
+    network: nn.Module
+    logits: torch.Tensor
+    beside: tuple[str, ...]
+
+
 class GraphRefused(ValueError):
     """A network that ONNX cannot hold, or that computes something else there; the message is one line."""
 
@@ -74,7 +89,8 @@ def export(
         folder: where to write; made if it is not there.
 
     Returns:
-        The files, and facts: `parameters`, `trained_on` (images), `classes` (their names by label), `input`
+        The files, and facts: `parameters`, `beside` (names of what training has changed in the network, and
+        `model.safetensors` lacks), `trained_on` (images), `classes` (their names by label), `input`
         (channels, height, width of an image, the height and width that the network gets, and the `levels` of
         images of more than 8 bits), `normalization` (norm, mean, std), `graph` (`images`, `largest_difference` and
         `tolerance` of the check, or `error` where there is no graph).
@@ -82,14 +98,15 @@ def export(
     Raises:
         StoreError: a file cannot be written.
         OSError: a file cannot be read.
+        ModelRefused: a network cannot be made again as it was trained.
         Exception: whatever the user's model raises.
     """
     settings = lanes[0].trial.settings
     images = data.test(settings)
     sample = data.test_sample(settings, _CHECKED)
     with seeds.isolated(images.device):
-        first, logits_NY = _evaluate(lanes[0], images, build)
-        logits = [logits_NY, *(_evaluate(lane, images, build)[1] for lane in lanes[1:])]
+        found = [_evaluate(lane, images, data(settings), build) for lane in lanes]
+        first, logits = found[0].network, [each.logits for each in found]
         graph, checked = _graph(first, images, settings, sample)
     tensors = {
         "logits": torch.stack(logits).to("cpu", torch.float32),
@@ -110,6 +127,7 @@ def export(
     reading = data.source.reading
     facts = {
         "parameters": count_parameters(first),
+        "beside": list(found[0].beside),
         "trained_on": len(data(settings).train),
         "classes": list(data.source.class_names),
         "input": {
@@ -127,9 +145,17 @@ def export(
 
 
 def _evaluate(
-    lane: Lane[ImageSettings], images: ResidentData, build: Callable[[ImageSettings, ResidentData], nn.Module]
-) -> tuple[nn.Module, torch.Tensor]:
-    """Return a lane's network with its trained weights, and its logits [N, Y] of the test images."""
+    lane: Lane[ImageSettings],
+    images: ResidentData,
+    trained_on: ResidentData,
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
+) -> _Evaluated:
+    """Return a lane's network as it was trained, and its logits of the test images.
+
+    Raises:
+        ModelRefused: it cannot be made again.
+        Exception: whatever the user's model raises.
+    """
     settings = lane.trial.settings
     precision = Precision.of(settings.dtype, images.device)
     written = Path(lane.scratch) / WEIGHTS
@@ -137,16 +163,17 @@ def _evaluate(
     with precision.products():
         seed = seeds.lane_seed(settings, lane.trial.seed)
         program = SoloProgram(without_own_code(settings), seed, images, build, precision)
-        # what a module keeps beside its tensors is not in the file, see outputs.write_weights
+        beside = Beside.read(Path(lane.scratch))
         missing, unexpected = program.model.load_state_dict(weights, strict=False)
-        missing = [name for name in missing if not name.endswith("_extra_state")]
+        missing = [n for n in missing if n not in beside.tensors and not n.endswith("_extra_state")]
         if missing or unexpected:
             raise ValueError(
                 f"{settings.model} has other weights each time it is built: {[*missing, *unexpected][:3]}"
             )
+        given = beside.give(program.model, settings.model, lambda: program.sample_logits(trained_on))
         found = program.evaluate(settings.epochs)
     assert found is not None
-    return program.model, found.logits
+    return _Evaluated(program.model, found.logits, given)
 
 
 class ImageNetwork(nn.Module):

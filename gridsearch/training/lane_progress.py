@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gridsearch.records import FileRef, ImageSettings, Lane
+    from gridsearch.training.beside_weights import Beside
     from gridsearch.training.resident_data import ResidentData
 
 
@@ -90,6 +91,10 @@ class LaneView(Protocol):
 
     def parameters(self) -> list[torch.Tensor]:
         """Return the lane's parameters, likewise."""
+        ...
+
+    def beside(self) -> Beside:
+        """Return what the lane has beside its state_dict, likewise."""
         ...
 
 
@@ -271,6 +276,8 @@ class LaneProgress:
             )
         state = view.state_dict() if self._best_weights is None else self._best_weights
         files.append(outputs.write_weights(folder, state))
+        if found is None:  # all images are trained on, as those of the winner, which is exported
+            view.beside().write(folder)
         return tuple(files)
 
     def _scores(self, found: Evaluation) -> dict[str, float]:

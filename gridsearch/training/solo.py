@@ -16,6 +16,7 @@ import torch
 
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import for_evaluation
+from gridsearch.training.beside_weights import Beside, beside_of
 from gridsearch.training.clipping import clip_gradients
 from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.lane_loss import LossRecipe
@@ -23,7 +24,7 @@ from gridsearch.training.lane_optimizer import LaneOptimizer
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation, LoneLane
 from gridsearch.training.model_outputs import check_logits
-from gridsearch.training.model_setup import batches_of, build_network, count_parameters, lay_out
+from gridsearch.training.model_setup import batches_of, build_network, count_parameters, lay_out, sample
 from gridsearch.training.own_code import OwnCode
 from gridsearch.training.own_optimizer import OwnOptimizer
 from gridsearch.training.schedules import Schedule
@@ -150,6 +151,22 @@ class SoloProgram:
             return list(self.model.parameters())
         with self._evaluated():
             return [p.detach().clone() for p in self.model.parameters()]
+
+    def beside(self) -> Beside:
+        """Return what the model has beside its state_dict as it is evaluated; a copy."""
+        with self._evaluated():
+            return beside_of(self.model, self.sample_logits(self.data))
+
+    def sample_logits(self, data: ResidentData) -> torch.Tensor:
+        """Return what the model gives for the first two training images in evaluation mode, [2, Y]."""
+        stream = seeds.stream(self._seed, seeds.EVALUATION)
+        seeds.reseed(data.device, stream)
+        seeds.reseed_others(stream)
+        x_BCHW = sample(data, self.settings.norm, self._precision, torch.contiguous_format)
+        self.model.eval()
+        with torch.no_grad(), self._precision.forward():
+            logits_BY: torch.Tensor = self.model(x_BCHW)
+        return logits_BY
 
     def _evaluated(self) -> AbstractContextManager[None]:
         """Return the context in which the model has the weights that are evaluated."""

@@ -24,7 +24,7 @@ from gridsearch.service.winner.choice import ranked_by
 from gridsearch.service.winner.exported import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _FAR = 0.1
 """Of all test images: what chance in the choice of the winner, and in few images, hardly explains."""
+
+_NAMED = 3
 
 _VERSIONS = ("gridsearch", "python", "torch", "numpy")  # what matters elsewhere; nothing about the machine
 
@@ -79,12 +81,12 @@ def publish(
     ready = home.best_work(study) / secrets.token_hex(8)
     test = _tested(finding, tensors["logits"], tensors["labels"], nth=nth) | {"export": ready.name}
     model = describe(finding, test)
-    far = _far_below(winner, test)
+    told = (*_beside(finding.exported.facts["beside"]), *_far_below(winner, test))
     card = reporting.model_card(
         model,
         classes=reporting.classes(tensors["logits"][0], tensors["labels"], model["classes"]),
         ranked_by=ranked_by(finding.data, winner),
-        cautions=(*winner.notes, *far),
+        cautions=(*winner.notes, *told),
     )
     with home.writing(ready):
         _complete(export, model, card, ready)
@@ -95,7 +97,7 @@ def publish(
             hint=f"`{finding.data.again.best()}` shows it",
         )
     home.publish_best(study, ready.name)
-    for caution in far:
+    for caution in told:
         watcher.warn(caution)
     if "error" in model["graph"]:
         why = model["graph"]["error"]
@@ -149,6 +151,18 @@ def _complete(export: Path, model: Mapping[str, Any], card: str, ready: Path) ->
     ready.mkdir()
     names = [files.MODEL, files.CARD, *model["files"]]
     files.put_all_in_place([(export / name, ready / name) for name in names])
+
+
+def _beside(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a caution where the weights alone do not make the network that was tested."""
+    if not names:
+        return ()
+    shown = ", ".join(names[:_NAMED]) + (", ..." if names[_NAMED:] else "")
+    caution = (
+        f"training changes what the network's state_dict lacks ({shown}): {files.MODEL_WEIGHTS} is without it, "
+        f"{files.GRAPH} and the test have it"
+    )
+    return (caution,)
 
 
 def _far_below(winner: Winner, test: Mapping[str, Any]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _DEEPEST = 8
 """How deep objects inside of objects are examined."""
 
-_OF_MODULES = frozenset(vars(nn.Module())) | {"__dict__", "__weakref__"}
+OF_MODULES = frozenset(vars(nn.Module())) | {"__dict__", "__weakref__"}
 """Attributes that every module has: its tables of tensors, sub-modules and hooks, and its mode."""
 
 HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("_hooks", "_pre_hooks", "_post_hooks")))
@@ -178,7 +178,7 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
         for key, value in vars(module).items():
             if (
                 key in computed
-                or key in _OF_MODULES
+                or key in OF_MODULES
                 or (key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd))
             ):
                 continue
@@ -385,6 +385,7 @@ def _name(value: Any) -> str:
 
 __all__ = [
     "HOOKS",
+    "OF_MODULES",
     "Fingerprint",
     "adopt_tensors",
     "adopted",

@@ -96,6 +96,10 @@ class PackAverages:
         """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
         return self._storage.state_dict(slot, self._values(slot, steps))
 
+    def evaluated_beside(self, slot: int, steps: int) -> dict[str, torch.Tensor]:
+        """Return the lane's tensors that its model's state_dict lacks, likewise."""
+        return self._storage.beside(slot, self._values(slot, steps))
+
     def evaluated_parameters(self, slot: int, steps: int) -> list[torch.Tensor]:
         """Return the lane's parameters, likewise."""
         return self._storage.parameters(slot, self._values(slot, steps))

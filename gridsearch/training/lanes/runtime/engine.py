@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import RAISED
+from gridsearch.training.beside_weights import Beside
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
 from gridsearch.training.lane_progress import LaneProgress, LaneState
@@ -186,6 +187,10 @@ class PackLaneView:
     def parameters(self) -> list[torch.Tensor]:
         """Return the lane's parameters, likewise."""
         return self._program.averages.evaluated_parameters(self._slot, self.step)
+
+    def beside(self) -> Beside:
+        """Return what the lane has besides, likewise."""
+        return Beside(tensors=self._program.averages.evaluated_beside(self._slot, self.step))
 
 
 class _Group:

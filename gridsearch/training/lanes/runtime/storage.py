@@ -43,6 +43,7 @@ class Storage:
         self._aliases = aliases(model)
         self._state_names = tuple(model.state_dict())
         canonical = dict(model.named_parameters()) | dict(model.named_buffers())
+        self._beside = tuple(name for name in canonical if name not in self._state_names)
         self.names = tuple(n for n, p in model.named_parameters() if n in wanted)
         self._shapes = {n: tuple(canonical[n].shape) for n in self.names}
         own = adopted(model)
@@ -124,6 +125,15 @@ class Storage:
         return {
             name: replacements[first] if first in replacements else self.tensors[name][slot].detach()
             for name, first in names
+        }
+
+    def beside(
+        self, slot: int, replacements: Mapping[str, torch.Tensor] = MappingProxyType({})
+    ) -> dict[str, torch.Tensor]:
+        """Return a lane's tensors that its model's state_dict lacks; the arguments are `state_dict`'s."""
+        return {
+            name: replacements[name] if name in replacements else self.tensors[name][slot].detach()
+            for name in self._beside
         }
 
     def parameters(
