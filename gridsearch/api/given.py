@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridsearch import plugins
+from gridsearch.api.watching import warn
 from gridsearch.errors import UsageError
 from gridsearch.executors.shipping import pickled
 from gridsearch.plugins import ImageData
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gridsearch.plugins import Plugin
+
+
+_READ_AGAIN = 16
+"""At least so many images of a torch dataset are read twice: each shows a transform of chance 1/2 with chance 1/2."""
 
 
 class Objects:
@@ -275,6 +280,7 @@ def _read(dataset: Any, kind: str) -> dict[str, Any]:
         ) from None
     with Streams(0).inside():  # one that draws numbers gives the same images each time
         items = [dataset[i] for i in range(count)]
+        again = {i: dataset[i] for i in range(0, count, max(1, count // _READ_AGAIN))}
     if not items or not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
         raise UsageError(
             f"dataset: the items of {kind} are no pairs of an image and a label",
@@ -291,6 +297,12 @@ def _read(dataset: Any, kind: str) -> dict[str, Any]:
     if len(shapes) > 1:
         raise UsageError(
             f"dataset: the images of {kind} have {len(shapes)} shapes", hint="bring them to one size first"
+        )
+    if not all(np.array_equal(images[i], _array(item[0])) for i, item in again.items()):
+        warn(
+            f"the images of {kind} are others each time they are read, as those of random transforms are, and they are "
+            "read once: each epoch sees the same ones, and validation and test images are transformed too; leave that "
+            "out of the dataset, and give it as augment"
         )
     labels = [_array(label).item() if _is_one(label) else label for _, label in items]
     found: dict[str, Any] = {"train_images": np.stack(images), "train_labels": labels}

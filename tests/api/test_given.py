@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ def dataset():
 
 
 def test_a_torch_dataset_is_read_into_its_images_and_labels_in_order():
-    found = as_dataset(Subset(dataset(), [3, 0]))()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = as_dataset(Subset(dataset(), [3, 0]))()
     assert np.array_equal(found["train_images"], IMAGES[[3, 0]])
     assert list(found["train_labels"]) == [1, 0]
 
@@ -125,8 +128,12 @@ class Noisy(torch.utils.data.TensorDataset):
 
 
 def test_a_dataset_that_draws_gives_the_same_images_each_time_and_leaves_the_session_s_draws_alone():
+    """It is told of: its draws are those of all epochs, and of the validation images."""
     before = torch.get_rng_state()
-    one, two = (as_dataset(Noisy(torch.tensor(IMAGES), torch.tensor(LABELS)))() for _ in range(2))
+    with pytest.warns(
+        gs.GridsearchWarning, match="the images of Noisy are others each time.*give it as augment"
+    ):
+        one, two = (as_dataset(Noisy(torch.tensor(IMAGES), torch.tensor(LABELS)))() for _ in range(2))
     assert np.array_equal(one["train_images"], two["train_images"])
     assert torch.equal(torch.get_rng_state(), before)
 
