@@ -1,4 +1,4 @@
-"""Commands about what is there: ``report``, ``export``, ``study``, ``trial``; `status` has its own module."""
+"""Commands about what is there: ``report``, ``export``, ``study``, ``trial``; `status` has a module of its own."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def columns(first: str, *rest: str) -> Listing:
+def empty_table(first: str, *rest: str) -> Listing:
     """Return an empty table: a column of words, and columns of numbers."""
     from gridsearch.reporting.output.listing import Listing
 
@@ -193,7 +193,7 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
     ended = [
         s for s in ("complete", *_RARE) if s not in ("diverged", "pruned") or any(f.counts[s] for f in found)
     ]
-    table = columns("study", "dataset", "trials", *ended, "unfinished", "size", f"made ({zone})")
+    table = empty_table("study", "dataset", "trials", *ended, "unfinished", "size", f"made ({zone})")
     for s, moment in zip(found, made, strict=True):
         unfinished = s.counts["waiting"] + s.counts["running"]
         numbers = (sum(s.counts.values()), *(s.counts[state] for state in ended), unfinished)
@@ -244,9 +244,9 @@ def trial(arguments: argparse.Namespace) -> int:
     rest = display.params_text(settings, words_of([settings]))
     out.print(f"  {'settings':<{width}}  {rest}")
     if view.epochs:
-        out.print(_epochscolumns(view))
+        out.print(_epoch_table(view))
     if view.steps:
-        out.print(_stepscolumns(view))
+        out.print(_step_table(view))
     if view.log:
         tail = view.log.rstrip().splitlines()[-_LOG_LINES:]
         out.print(f"last lines of the log ({view.log_path}):", style="bold", soft_wrap=True)
@@ -275,9 +275,9 @@ def _seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _stepscolumns(view: TrialView) -> Listing:
+def _step_table(view: TrialView) -> Listing:
     names = list(dict.fromkeys(name for row in view.steps for name in row.metrics))
-    table = columns("step", *names, "seconds")
+    table = empty_table("step", *names, "seconds")
     every = -(-len(view.steps) // _MOST_STEPS)
     if every > 1:
         table.caption = f"one in {every} of {len(view.steps):,} steps; --json has them all"
@@ -288,8 +288,10 @@ def _stepscolumns(view: TrialView) -> Listing:
     return table
 
 
-def _epochscolumns(view: TrialView) -> Listing:
-    table = columns("epoch", "train loss", "train acc", "val loss", "val acc", "lr", "seconds", "images/s")
+def _epoch_table(view: TrialView) -> Listing:
+    table = empty_table(
+        "epoch", "train loss", "train acc", "val loss", "val acc", "lr", "seconds", "images/s"
+    )
     losses = Digits.of((row.val_loss or row.train_loss for row in view.epochs), "val_loss")
     for row in view.epochs:
         table.add_row(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch import display
 from gridsearch.cli import standard_streams
-from gridsearch.cli.commands.queries import columns
+from gridsearch.cli.commands.queries import empty_table
 from gridsearch.cli.ending_signals import exit_code
 from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.reporting.words.text import metric_name, show_replicate, show_seconds
@@ -205,7 +205,7 @@ def _status_table(found: list[StudyStatus]) -> Listing:
     """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
     shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
     by = ["ranked by"] if any(entry.metric != ACCURACY for entry in found) else []
-    table = columns("study", *by, *shown, "ETA")
+    table = empty_table("study", *by, *shown, "ETA")
     for column in table.columns[1:]:
         column.no_wrap = True
     for entry in found:
