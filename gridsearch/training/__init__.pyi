@@ -18,6 +18,5 @@ from .loop import train_pack as train_pack
 from .model_setup import check_model as check_model, has_dropout as has_dropout
 from .own_code import check_augment as check_augment
 from .own_optimizer import check_optimizer as check_optimizer
-from .probe import ProbeResult as ProbeResult
 from .resident_data import ResidentCache as ResidentCache, ResidentData as ResidentData
 from .splits import Split as Split, split as split

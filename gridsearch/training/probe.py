@@ -26,7 +26,7 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -70,15 +70,6 @@ class ProbeResult:
         """Return the estimated wall time of a whole trial."""
         evaluation = val_images * (self.image_seconds or 0.0)
         return epochs * (self.steps_per_epoch * self.step_seconds + evaluation)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able mapping that `from_json` reads back."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote."""
-        return cls(**data)
 
 
 def probe(

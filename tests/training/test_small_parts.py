@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from gridsearch.training import device_choice, devices, outputs, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.model_setup import has_batch_norm, has_dropout, set_dropout
 from gridsearch.training.precision import Precision
-from gridsearch.training.probe import PeakMemory, ProbeResult, probe
+from gridsearch.training.probe import PeakMemory, probe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,7 +250,6 @@ def test_a_probe_says_what_a_trial_costs_and_leaves_the_generators(make_images, 
     assert found.steps >= 3
     assert found.steps_per_epoch == 4
     assert found.parameters == 6 * 9 + 6 + 12 + 96 * 3 + 3
-    assert ProbeResult.from_json(json.loads(json.dumps(found.to_json()))) == found
     assert found.seconds(epochs=2, val_images=10) == pytest.approx(
         2 * (4 * found.step_seconds + 10 * found.image_seconds)
     )
