@@ -18,7 +18,7 @@ from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output import effects_table, pareto_table
 from gridsearch.reporting.output.cautions import mixed_words
-from gridsearch.reporting.output.figure_data import as_script_json
+from gridsearch.reporting.output.figure_data import as_script_json, whose
 from gridsearch.reporting.output.fold_table import fold_table
 from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.output.page_tables import (
@@ -175,6 +175,7 @@ def render_page(
         secret=drawn.live.secret,
         notes=notes,
         classes=classes,
+        classes_of=whose(ranking),
         class_rows=class_rows(classes),
         class_hidden=hidden_classes(classes),
         class_columns=CLASS_COLUMNS,

@@ -1,12 +1,13 @@
 "use strict";
 // What a network gets wrong: its confusion matrix, and how far its probabilities can be trusted.
 (() => {
-  const { svg, label, wide, fitted, linear, PALETTE } = report;
+  const { svg, label, wide, linear, PALETTE } = report;
   const MOST_GROUNDS = 40; // of more classes only the cells that hold images are drawn, on one ground
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
   // One matrix at a place: what is drawn, and the marks that answer; `frame` says how large its cells and names are.
   const matrixAt = ({ of, names, matrix }, { x0, y0, cell, longest, titled }) => {
+    const short = report.fittedAll(names, longest + 2, 11);
     const drawn = [], marks = [], left = x0 + longest + 12, top = y0 + (titled ? 22 : 6), count = names.length;
     const every = Math.max(1, Math.ceil(13 / cell)), totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
     const sparse = count > MOST_GROUNDS;
@@ -25,7 +26,7 @@
         marks.push({ element: group, lines: () => [words, `${n} of ${report.counted(totals[i], "image")}, ${percent(share)}`, titled ? of : null] });
       });
       if (i % every) return;
-      const [x, y] = [left + (i + 0.5) * cell + 4, top + count * cell + 12], name = fitted(names[i], longest + 2, 11);
+      const [x, y] = [left + (i + 0.5) * cell + 4, top + count * cell + 12], name = short[i];
       drawn.push(label(left - 7, top + (i + 0.5) * cell + 4, name, { "text-anchor": "end", "font-size": 11 }), label(x, y, name, { "text-anchor": "end", "font-size": 11, transform: `rotate(-45 ${x} ${y})` }));
     });
     return { drawn, marks };
@@ -54,7 +55,7 @@
 
   // Accuracy against probability for some trials: [{ of, bins: [[probability, images, right, low, high], ...] }].
   const reliability = (figure, shown, { width }) => {
-    const size = Math.min(width - 66, 380), left = 56, top = 30, low = 90;
+    const size = Math.min(width - 80, 380), left = 56, top = 30, low = 90;
     const x = linear(0, 1, left, left + size), y = linear(0, 1, top + size, top), drawn = [], marks = [];
     for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
       drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(share), y2: y(share), class: "grid" }), svg("line", { x1: x(share), x2: x(share), y1: y(0), y2: y(1), class: "grid" }));
@@ -87,7 +88,7 @@
       }
     }
     report.answering(marks);
-    report.place(figure, drawn, { width: left + size + 16, height: bottom + 6, title: `Reliability of ${shown.map((s) => s.of).join(" and ")}` });
+    report.place(figure, drawn, { width: left + size + 24, height: bottom + 6, title: `Reliability of ${shown.map((s) => s.of).join(" and ")}` });
   };
   report.drawers.reliability = (figure, study) => {
     const { of, bins } = study.confusion ?? {};

@@ -1,7 +1,7 @@
 "use strict";
 // Points as dots: over each axis by itself, and against the time that they took.
 (() => {
-  const { svg, label, wide, fitted, linear, ticks, tickTexts } = report;
+  const { svg, label, wide, fittedAll, linear, ticks, tickTexts } = report;
 
   // The axis of values at the left, with its lines; returns where a value lies.
   const valueAxis = (metric, { left, right, top, height }, drawn, named = true) => {
@@ -11,7 +11,9 @@
     return (value) => at(Math.min(metric.high, Math.max(metric.low, value)));
   };
   const edge = (metric) => (metric.clipped ? ` ${metric.clipped === "min" ? "Lower" : "Higher"} values are drawn at the edge.` : "");
-  const axisRoom = (metric) => Math.max(...tickTexts(ticks(metric.low, metric.high, 5), metric.share).map((t) => wide(t, 11))) + 14;
+  const axisRoom = (metric, height) => Math.max(...tickTexts(ticks(metric.low, metric.high, Math.max(3, height / 50)), metric.share).map((t) => wide(t, 11))) + 14;
+  // Where the middle of a text lies that shall not leave the drawing.
+  const within = (x, text, width) => Math.min(Math.max(x, wide(text, 11) / 2 + 2), width - wide(text, 11) / 2 - 2);
 
   // A dot that answers; its touch target is larger than itself.
   const dot = (study, point, x, y, { best, on, radius = 4 }) => {
@@ -26,8 +28,8 @@
   report.drawers.marginals = (figure, study) => {
     const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
     const space = report.inside(figure), axes = study.marginals.length ? study.marginals : study.axes.map((_, i) => i);
-    const left = axisRoom(metric), across = Math.max(1, Math.min(3, axes.length, Math.floor(space / 300)));
-    const stepX = Math.min(space / across, 560), height = 190, drawn = [], marks = [];
+    const height = 190, left = axisRoom(metric, height), across = Math.max(1, Math.min(3, axes.length, Math.floor(space / 300)));
+    const stepX = Math.min(space / across, 560), drawn = [], marks = [];
     const names = axes.map((i) => study.axes[i].levels);
     const most = (levels) => Math.max(1, Math.ceil(levels.length / Math.max(2, (stepX - left - 16) / 30)));
     const tilted = names.map((levels) => Math.max(...levels.map((n) => wide(n, 11))) > ((stepX - left - 16) / levels.length) * most(levels) - 6);
@@ -55,10 +57,9 @@
       if (joined && middles.length > 1) drawn.push(svg("polyline", { points: middles.map(([a, b]) => `${a},${b}`).join(" "), class: "median" }));
       middles.forEach(([a, b]) => drawn.push(svg("line", { x1: a - Math.min(14, gap / 3), x2: a + Math.min(14, gap / 3), y1: b, y2: b, class: "median" })));
       const every = most(levels), y = frame.top + height + 16;
-      levels.forEach((text, level) => {
+      fittedAll(levels, tilted[k] ? 160 : gap * every + 20, 11).forEach((words, level) => {
         if (level % every) return;
-        const words = fitted(text, tilted[k] ? 160 : gap * every + 20, 11);
-        drawn.push(tilted[k] ? label(x(level) + 4, y - 2, words, { "text-anchor": "end", "font-size": 11, transform: `rotate(-40 ${x(level) + 4} ${y - 2})` }) : label(x(level), y, words, { "text-anchor": "middle", "font-size": 11 }));
+        drawn.push(tilted[k] ? label(x(level) + 4, y - 2, words, { "text-anchor": "end", "font-size": 11, transform: `rotate(-40 ${x(level) + 4} ${y - 2})` }) : label(within(x(level), words, across * stepX), y, words, { "text-anchor": "middle", "font-size": 11 }));
       });
       drawn.push(label(frame.left, frame.top - 9, report.fittedTitle(name, stepX - left - 16), { class: "title" }));
     });
@@ -86,8 +87,8 @@
     const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
     const there = study.points.filter((p) => p.seconds > 0 && report.valueOf(p, place) !== null);
     if (there.length < 2) return;
-    const space = Math.min(report.inside(figure), 760), left = axisRoom(metric), drawn = [], marks = [];
-    const frame = { left, right: space - 16, top: 12, height: 280 };
+    const space = Math.min(report.inside(figure), 760), height = 280, left = axisRoom(metric, height), drawn = [], marks = [];
+    const frame = { left, right: space - 16, top: 12, height };
     const at = valueAxis(metric, frame, drawn);
     const logs = there.map((p) => Math.log10(p.seconds)), [low, high] = [Math.min(...logs), Math.max(...logs)];
     const pad = Math.max(0.02, 0.06 * (high - low)), x = linear(low - pad, high + pad, frame.left, frame.right);
@@ -95,7 +96,7 @@
     const marksX = range > 8 ? [-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (space - left) / 110));
     const times = marksX.filter((s) => s > 0 && Math.log10(s) >= low - pad && Math.log10(s) <= high + pad), texts = times.length ? timeTexts(times) : [];
     times.forEach((s, i) => {
-      drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(x(Math.log10(s)), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
+      drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(within(x(Math.log10(s)), texts[i], space), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
     });
     if (metric.better) {
       // the front: points that no cheaper one equals

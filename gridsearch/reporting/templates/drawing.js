@@ -98,6 +98,23 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
     }
     return "\u2026";
   };
+  // Texts beside each other: those that would look alike when cut keep what they differ in.
+  const fittedAll = (texts, width, size = 12) => {
+    const cut = texts.map((text) => fitted(text, width, size)), groups = new Map();
+    cut.forEach((text, i) => groups.set(text, [...(groups.get(text) ?? []), i]));
+    for (const group of groups.values()) {
+      const own = group.map((i) => [...texts[i]]);
+      let same = 0;
+      while (own.every((letters) => same < letters.length && letters[same] === own[0][same])) same += 1;
+      const from = Math.max(0, same - 4), head = from ? "\u2026" : "";
+      for (const [k, i] of group.length > 1 ? group.entries() : []) {
+        const rest = own[k].slice(from);
+        cut[i] = head + rest.join("");
+        for (let kept = rest.length - 1; kept > 0 && wide(cut[i], size) > width; kept -= 1) cut[i] = `${head}${rest.slice(0, kept).join("")}\u2026`;
+      }
+    }
+    return cut.map((text, i) => (cut.indexOf(text) === i ? text : `${i}: ${text}`));
+  };
   const fittedTitle = (text, width) => fitted(text, width, 12, BOLD);
   // A name inside a sentence, whose numbers keep their places whichever way the name is written.
   const isolated = (name) => `\u2068${name}\u2069`;
@@ -183,13 +200,16 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
     });
   };
 
+  // As a sentence begins, but a name with capitals of its own ("mAP") stays as it is.
+  const capitalized = (text) => (/^[^\sA-Z]+(\s|$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text);
+
   // Puts a drawing where a figure's still picture is, which stays for paper without scripts, and for what goes wrong.
   const place = (figure, drawing, { width, height, title, note = "" }) => {
     const box = figure.querySelector(".drawn") ?? figure.insertBefore(html("div", { class: "drawn scroll", tabindex: 0, role: "region" }), figure.firstChild);
     box.setAttribute("aria-label", title);
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": title }, ...drawing);
     const [left, top] = [box.scrollLeft, box.scrollTop];
-    box.replaceChildren(...(note ? [html("p", { class: "note" }, note[0].toUpperCase() + note.slice(1))] : []), root);
+    box.replaceChildren(...(note ? [html("p", { class: "note" }, capitalized(note))] : []), root);
     box.scrollTo(left, top);
     const still = figure.querySelector(".still");
     if (still) still.hidden = true;
@@ -201,5 +221,5 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
 
   // "1 image", "1,200 images".
   const counted = (count, noun) => `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
-  Object.assign(report, { PALETTE, answering, button, colour, counted, digitsOf, fitted, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
+  Object.assign(report, { PALETTE, answering, button, colour, counted, digitsOf, fitted, fittedAll, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
 })();

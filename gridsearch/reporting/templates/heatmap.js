@@ -1,7 +1,7 @@
 "use strict";
 // The study over two of its axes, a panel for each value of others; and the scale of its colours.
 (() => {
-  const { svg, label, wide, fitted, linear, colour, ticks, tickTexts } = report;
+  const { svg, label, wide, fittedAll, linear, colour, ticks, tickTexts } = report;
   const CELL = { high: 34, narrow: 30, words: 54 };
 
   // The colour of a value; what lies beyond an end has the end's.  Lines leave out the end that the ground hides.
@@ -113,7 +113,7 @@
   report.drawers.heatmap = (figure, study) => {
     if (!study.layout) return report.drawers.marginals(figure, study);
     const { layout } = study, metric = study.metrics[report.metricOf(study)];
-    const columns = study.axes[layout.x].levels.map((n) => fitted(n, 130)), rows = study.axes[layout.y].levels.map((n) => fitted(n, 110));
+    const columns = fittedAll(study.axes[layout.x].levels, 130), rows = fittedAll(study.axes[layout.y].levels, 110);
     const is = report.chosen(study), panels = cellsOf(study, layout, is), best = report.bestOf(study);
     const values = study.points.flatMap((p) => (p.values[report.metricOf(study)] ? cellWords(p.values[report.metricOf(study)][3]) : []));
     const text = Math.max(CELL.narrow, ...values.map((w) => wide(w, 11) + 8));

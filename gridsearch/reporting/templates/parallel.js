@@ -1,10 +1,12 @@
 "use strict";
 // Every point as a line across the axes; a brush over an axis chooses points, here and in all other figures and tables.
 (() => {
-  const { svg, label, wide, fitted, linear, ticks, tickTexts, state } = report;
+  const { svg, label, wide, fittedAll, linear, ticks, tickTexts, state } = report;
   const TOP = 34, HEIGHT = 330;
 
-  // Each point's height on an axis of levels: its level's, and within it the points' order, best on top.
+  // Each point's height on an axis of levels, the first at the bottom as small values are: its level's, and within it
+  // the points' order, best on top.
+  const middleOf = (level, gap) => TOP + HEIGHT - (level + 0.5) * gap;
   const heights = (study, axis) => {
     const count = study.axes[axis].levels.length, gap = HEIGHT / count;
     const own = Array.from({ length: count }, () => []);
@@ -12,7 +14,7 @@
     const found = new Map();
     own.forEach((points, level) => {
       const spread = Math.min(0.62, 0.06 * points.length) * gap;
-      points.forEach((p, i) => found.set(p, TOP + (level + 0.5) * gap + (points.length > 1 ? i / (points.length - 1) - 0.5 : 0) * spread));
+      points.forEach((p, i) => found.set(p, middleOf(level, gap) + (points.length > 1 ? i / (points.length - 1) - 0.5 : 0) * spread));
     });
     return found;
   };
@@ -63,13 +65,13 @@
     const axis = study.axes[i], gap = HEIGHT / axis.levels.length, on = state.brush.get(axis.name);
     drawn.push(svg("line", { x1: x, x2: x, y1: TOP, y2: TOP + HEIGHT, class: "spine" }));
     brush(drawn, x, 34, ([low, high]) => {
-      if (low === high) return toggle(axis, axis.levels[Math.min(axis.levels.length - 1, Math.max(0, Math.floor((low - TOP) / gap)))]);
-      choose(axis, new Set(axis.levels.filter((_, level) => TOP + (level + 0.5) * gap >= low && TOP + (level + 0.5) * gap <= high)));
+      if (low === high) return toggle(axis, axis.levels[Math.min(axis.levels.length - 1, Math.max(0, Math.floor((TOP + HEIGHT - low) / gap)))]);
+      choose(axis, new Set(axis.levels.filter((_, level) => middleOf(level, gap) >= low && middleOf(level, gap) <= high)));
     });
-    const every = Math.ceil(axis.levels.length / 24);
+    const every = Math.ceil(axis.levels.length / 24), short = fittedAll(axis.levels, space - 16, 11);
     axis.levels.forEach((name, level) => {
       if (level % every) return;
-      const y = TOP + (level + 0.5) * gap, text = fitted(name, space - 16, 11);
+      const y = middleOf(level, gap), text = short[level];
       const pressed = on ? on.has(name) : false;
       const group = svg("g", { class: on && !pressed ? "level off" : "level", role: "checkbox", tabindex: 0, "aria-checked": pressed, "aria-label": `${axis.name} ${name}: only this` });
       group.append(svg("rect", { x: x + 5, y: y - 9, width: wide(text, 11) + 8, height: 18, rx: 3 }), label(x + 9, y + 4, text, { "font-size": 11 }));

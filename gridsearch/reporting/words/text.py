@@ -175,7 +175,10 @@ def written(value: float, place: int | None = None) -> str:
         place = None
     if place is None:
         large = exponent in FIXED and exponent >= SIGNIFICANT
-        return f"{value:.0f}" if large else f"{value:.{SIGNIFICANT}g}"
+        short = f"{value:.{SIGNIFICANT}g}"
+        if large or float(short) == value:
+            return f"{value:.0f}" if large else short
+        return f"{value:#.{SIGNIFICANT}g}".rstrip(".")  # 1.99997 is 2.000, and 2 is 2
     if exponent in FIXED:
         return f"{value:.{max(0, place)}f}"
     return f"{value:.{max(SIGNIFICANT - 1, exponent + place)}e}"

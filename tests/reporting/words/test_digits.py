@@ -15,7 +15,7 @@ from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean
 from gridsearch.reporting.ranking.ranking import rank
 from gridsearch.reporting.words.digits import Digits, tick_labels
-from gridsearch.reporting.words.text import show_metric
+from gridsearch.reporting.words.text import show_metric, written
 
 SCALES = [1e-300, 1e-14, 1e-5, 1.0, 1e5, 1e14, 1e160]
 
@@ -138,3 +138,8 @@ def test_no_spread_beside_a_tiny_number_is_no_row_of_zeros():
     assert Digits.of([3e-320, 2e-320], "y").spread(0.0) == "0"
     assert Digits.of([3e-12, 2e-12], "y").spread(0.0) == "0"
     assert Digits.of([0.03, 0.02], "y").spread(0.0) == "0.00"
+
+
+def test_a_rounded_number_by_itself_keeps_its_zeros_and_an_exact_one_has_none():
+    values = [1.99997, 2.0, 1.65996, 1234.04, 1e-5, 1.00003e-5, 0.5]
+    assert [written(v) for v in values] == ["2.000", "2", "1.660", "1234", "1e-05", "1.000e-05", "0.5"]
