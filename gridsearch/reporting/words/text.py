@@ -176,7 +176,7 @@ def written(value: float, place: int | None = None) -> str:
     if place is None:
         large = exponent in FIXED and exponent >= SIGNIFICANT
         short = f"{value:.{SIGNIFICANT}g}"
-        if large or float(short) == value:
+        if large or math.isclose(float(short), value, rel_tol=1e-12):
             return f"{value:.0f}" if large else short
         return f"{value:#.{SIGNIFICANT}g}".rstrip(".")  # 1.99997 is 2.000, and 2 is 2
     if exponent in FIXED:

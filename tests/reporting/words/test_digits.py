@@ -141,5 +141,14 @@ def test_no_spread_beside_a_tiny_number_is_no_row_of_zeros():
 
 
 def test_a_rounded_number_by_itself_keeps_its_zeros_and_an_exact_one_has_none():
-    values = [1.99997, 2.0, 1.65996, 1234.04, 1e-5, 1.00003e-5, 0.5]
-    assert [written(v) for v in values] == ["2.000", "2", "1.660", "1234", "1e-05", "1.000e-05", "0.5"]
+    values = [1.99997, 2.0, 35 * 0.01, 1.65996, 1234.04, 1e-5, 1.00003e-5, 0.5]
+    assert [written(v) for v in values] == [
+        "2.000",
+        "2",
+        "0.35",
+        "1.660",
+        "1234",
+        "1e-05",
+        "1.000e-05",
+        "0.5",
+    ]
