@@ -108,7 +108,9 @@ def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
 
 def _param(name: str) -> Axis:
     if not _OPTION.fullmatch(name):
-        raise InvalidValue(f"{shortened(name)!r} names no param: letters, digits and '_' alone")
+        raise InvalidValue(
+            f"{shortened(name)!r} names no param: unaccented Latin letters, digits and '_' alone"
+        )
     if name in RESERVED_PARAMS:
         raise InvalidValue(f"{name!r} cannot be a param: the study itself is described by it")
     return Axis(name=name, kind=AxisKind.CATEGORICAL, free=True, nullable=True, help="param of the objective")

@@ -147,10 +147,10 @@ def test_options_that_make_no_sense_for_a_function_are_refused(options, line):
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("x-y=1", "--grid x-y=1: 'x-y' names no param: letters, digits and '_' alone"),
+        ("x-y=1", "--grid x-y=1: 'x-y' names no param: unaccented Latin letters, digits and '_' alone"),
         (
             "model.width=1",
-            "--grid model.width=1: 'model.width' names no param: letters, digits and '_' alone",
+            "--grid model.width=1: 'model.width' names no param: unaccented Latin letters, digits and '_' alone",
         ),
         (
             "objective=1",
