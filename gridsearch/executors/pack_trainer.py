@@ -255,7 +255,7 @@ class PackTrainer:
             return Exported(
                 worker=self.setup.name,
                 id=request.id,
-                error=one_line(error),
+                error=one_line(error).removeprefix("ModelRefused: "),
                 traceback=valid_text(traceback.format_exc()),
             )
         return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
