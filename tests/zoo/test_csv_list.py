@@ -70,6 +70,18 @@ def test_the_line_that_excel_writes_above_the_columns_says_what_separates_them(f
         load(listed(folder, text.rstrip() + "\ngone.png;cat\n"))
 
 
+@pytest.mark.parametrize("shorten", [lambda n: n.removesuffix(".png"), lambda n: n.removeprefix("im/")])
+def test_names_without_their_ending_or_folder_are_refused_with_a_file_that_is_there(folder, shorten):
+    """As lists of competitions have them: an identifier, whose image is in a folder beside the list."""
+    rows = [(shorten(name), label) for name, label in ROWS]
+    with pytest.raises(DataError, match="8 of 8 files are not there") as caught:
+        load(listed(folder, text_of("path,label", rows)))
+    assert caught.value.hint.endswith(f"{folder}; im/0.png is there")
+    with pytest.raises(DataError, match="8 of 8 files are not there") as caught:
+        load(listed(folder, text_of("path,label", [(f"/{name}", label) for name, label in rows])))
+    assert caught.value.hint.endswith(f"folder, {folder}")
+
+
 def test_labels_that_are_numbers_are_in_the_order_of_numbers_and_quoted_commas_belong_to_a_path(folder):
     rows = [(name, 10 if label == "cat" else 9) for name, label in ROWS]
     text = text_of("path,label", rows) + '\n,,\n"im/a,b;c.png",9\n'

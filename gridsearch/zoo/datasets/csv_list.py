@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
@@ -15,8 +17,6 @@ from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
 from gridsearch.zoo.datasets.scan import TRAIN, Found
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
     from gridsearch.zoo.datasets.csv_table import CsvTable
@@ -160,5 +160,15 @@ def _check_files(table: Table, rows: list[Row], folder: Path) -> None:
     more = ", ..." if missing[_NAMED:] else ""
     raise DataError(
         f"{table.title}: {len(missing)} of {len(rows)} files are not there: {named}{more}",
-        hint=f"paths are relative to the CSV's folder, {folder}",
+        hint=f"paths are relative to the CSV's folder, {folder}" + _meant(missing[0].found.relative, folder),
     )
+
+
+def _meant(name: str, folder: Path) -> str:
+    """Say which image a name without its ending or its folder may stand for; "" where none is seen."""
+    if Path(name).is_absolute():
+        return ""
+    end = glob.escape(Path(name).name)
+    found = [*folder.glob(f"{glob.escape(name)}.*"), *folder.glob(f"*/{end}"), *folder.glob(f"*/{end}.*")]
+    images = sorted(p.relative_to(folder).as_posix() for p in found if is_named_as_image(p.name))
+    return f"; {shown(images[0])} is there" if images else ""
