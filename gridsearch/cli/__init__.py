@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(words, output, verbose=verbose, own_process=argv is None)
     if argv is None:
         end_silently()
+        if (ray := sys.modules.get("gridsearch.executors.ray")) is not None and ray.abandoned():
+            atexit._run_exitfuncs()  # its C++ would crash the interpreter that ends after them
+            os._exit(code)
     return code
 
 

@@ -5,6 +5,7 @@ Below `ray_workers`, which keeps workers there.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import logging
@@ -40,6 +41,8 @@ _VERSION_HINT = (
 class _Session:
     ours = False
     """Whether this module has connected, and not somebody else in this process."""
+
+    abandoned = False
 
 
 def connect() -> Any:
@@ -115,6 +118,33 @@ def disconnect() -> None:
     if _Session.ours:
         _Session.ours = False
         package().shutdown()
+
+
+def abandon() -> None:
+    """Leave a cluster whose head is gone: to tell it so, now or as the process ends, would wait for it."""
+    _Session.ours, _Session.abandoned = False, True
+    atexit.unregister(package()._private.worker.shutdown)
+
+
+def abandoned() -> bool:
+    """Whether Ray still looks for a head that is gone: its threads then crash a process that ends as others do."""
+    return _Session.abandoned
+
+
+def head() -> str:
+    """Return HOST:PORT of the cluster's head."""
+    address: str = package().get_runtime_context().gcs_address
+    return address
+
+
+def listens(address: str, *, timeout: float) -> bool:
+    """Return whether anybody takes connections at HOST:PORT: what Ray asks of a head that is gone, it waits for."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
+    except OSError:
+        return False
+    return True
 
 
 def answers() -> list[str]:

@@ -41,6 +41,9 @@ PATIENCE = 1800.0
 """Seconds for which a run without any worker waits for the cluster to give one."""
 
 _LOOK_SECONDS = 1.0
+_HEAD_SECONDS = 40.0
+"""So long the cluster's head may be gone, while workers go on without it; after 60 s Ray itself ends this process."""
+
 _SAY_SECONDS = 5.0
 _SAY_AGAIN_SECONDS = 60.0
 _NODE_POLL_SECONDS = 10.0
@@ -160,6 +163,26 @@ class _Place:
     channel: RemoteChannel | None = None
 
 
+class _Head:
+    """The cluster's head: nothing is asked of it while it is gone, since Ray would wait for an answer.
+
+    Attributes:
+        gone_since: when it was first found gone; None while it is there.
+    """
+
+    def __init__(self) -> None:
+        self._address = cluster.head()
+        self.gone_since: float | None = None
+
+    def is_there(self) -> bool:
+        """Look for it."""
+        if cluster.listens(self._address, timeout=_LOOK_SECONDS):
+            self.gone_since = None
+        else:
+            self.gone_since = self.gone_since or time.monotonic()
+        return self.gone_since is None
+
+
 class RayTransport:
     """Starts workers by actors; see `Transport`.
 
@@ -181,6 +204,7 @@ class RayTransport:
         self._failed_starts = 0
         self._other_versions: set[str] = set()
         self._closed = False
+        self._head = _Head()
         gpus = {"num_gpus": 1, "num_cpus": 0} if packed.setup.device != "cpu" else {"num_cpus": 1}
         self._actor = self._ray.remote(
             **gpus,
@@ -232,6 +256,9 @@ class RayTransport:
         if self._closed:
             return
         self._closed = True
+        if not self._head.is_there():
+            cluster.abandon()  # its nodes end what it ran
+            return
         there = [place for place in self._places.values() if place.node]
         if there:
             ends = [place.actor.close.options(concurrency_group="commands").remote() for place in there]
@@ -294,6 +321,8 @@ class RayTransport:
                 )
 
     def _end(self, place: _Place) -> None:
+        if not self._head.is_there():
+            return
         with contextlib.suppress(Exception):
             self._ray.kill(place.actor, no_restart=True)
 
@@ -303,12 +332,15 @@ class RayTransport:
         """Ask for actors where there are places for more, and say what is waited for.
 
         Raises:
-            EngineUnreachable: none has come for too long.
+            EngineUnreachable: none has come for too long, or the cluster's head is gone.
         """
         now = time.monotonic()
         if self._closed or now - self._last_look < _LOOK_SECONDS:
             return
         self._last_look = now
+        if not self._head.is_there():
+            self._require_head(now)
+            return
         there = cluster.places(self._packed.setup.device)
         wanted = min(self._most, self._workers or max(1, there))
         numbers = (number for number in range(wanted) if f"w{number}" not in self._places)
@@ -318,6 +350,18 @@ class RayTransport:
             hello = actor.hello.options(concurrency_group="events").remote()
             self._places[setup.name] = _Place(setup, actor, hello)
         yield from self._say_what_is_waited_for(now, there)
+
+    def _require_head(self, now: float) -> None:
+        """Let workers go on for a while without the cluster's head: it may be started again.
+
+        Raises:
+            EngineUnreachable: it was not.
+        """
+        if self._head.gone_since is not None and now - self._head.gone_since > _HEAD_SECONDS:
+            raise EngineUnreachable(
+                f"the head of the Ray cluster has not answered for {_HEAD_SECONDS:.0f} s",
+                hint="the same command continues once there is a cluster",
+            )
 
     def _say_what_is_waited_for(self, now: float, there: int) -> Iterator[Arrival]:
         if any(place.node for place in self._places.values()):
