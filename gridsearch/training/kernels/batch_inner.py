@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.calling import POINTER, REALS, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.convolution_tables import (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).with_name("map_stages.c")
 _MOST_CHANNELS = 12  # of a tile, as in convolution.h
 _MAP_SIDES = 3  # of a shape [C, H, W]
+_RELU6 = 6.0
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
 _CHUNK_PIXELS = (
     64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
@@ -90,7 +92,7 @@ class _Shapes(ctypes.Structure):
         *((n, _INT) for n in ("normalizes", "affine")),
         *((n, ctypes.c_double) for n in ("eps", "momentum")),
         *((n, _INT) for n in ("adds", "activates")),
-        ("slope", ctypes.c_double),
+        *((n, ctypes.c_double) for n in ("slope", "most")),
     )
 
 
@@ -103,7 +105,7 @@ class MapRun:
         first_pool: pooling before batch norm.
         norm: batch norm.
         add: a residual sum.
-        activation: ReLU, leaky or not.
+        activation: ReLU, leaky or not, or one that does not exceed a number, as ReLU6.
         last_pool: pooling after it.
     """
 
@@ -111,7 +113,7 @@ class MapRun:
     first_pool: MaxPool | None = None
     norm: BatchNorm | None = None
     add: Add | None = None
-    activation: Relu | LeakyRelu | None = None
+    activation: Relu | LeakyRelu | Activation | None = None
     last_pool: MaxPool | None = None
 
     @classmethod
@@ -136,7 +138,7 @@ _ORDER: tuple[tuple[str, Any], ...] = (
     ("first_pool", MaxPool),
     ("norm", BatchNorm),
     ("add", Add),
-    ("activation", (Relu, LeakyRelu)),
+    ("activation", (Relu, LeakyRelu, Activation)),
     ("last_pool", MaxPool),
 )
 
@@ -150,8 +152,20 @@ def _fits(stage: Stage) -> bool:
             return stage.tracked
         case LeakyRelu():
             return stage.slope > 0  # the sign of its result is then that of its argument
+        case Activation():
+            return _most(stage) > 0
         case _:
             return True
+
+
+def _most(activation: Activation) -> float:
+    """Return what a ReLU does not exceed; 0 for any other activation."""
+    match activation:
+        case Activation(Curve.RELU6):
+            return _RELU6
+        case Activation(Curve.HARDTANH, a=0.0):
+            return activation.b
+    return 0.0
 
 
 class MapStages:
@@ -217,6 +231,7 @@ class MapStages:
             s.eps, s.momentum = run.norm.eps, -1.0 if run.norm.momentum is None else run.norm.momentum
         s.adds, s.activates = int(run.add is not None), int(run.activation is not None)
         s.slope = run.activation.slope if isinstance(run.activation, LeakyRelu) else 0.0
+        s.most = _most(run.activation) if isinstance(run.activation, Activation) else 0.0
         return s
 
     def _fill_conv(self, s: _Shapes, whole: Conv, vector_bytes: int) -> None:

@@ -1,4 +1,4 @@
-/* Max pooling of a block, forwards and backwards, and the activation's slope. */
+/* Max pooling of a block, forwards and backwards, and the activation. */
 
 #pragma once
 
@@ -67,9 +67,17 @@ INLINE vec sloped(mask low, vec numbers, REAL slope) {
   return slope == 0 ? (vec)((mask)numbers & ~low) : where(low, all(slope) * numbers, numbers);
 }
 
+/* The activation: ReLU, leaky or not, or one that does not exceed a number. */
+INLINE vec activated(const struct shapes *s, vec x) {
+  const vec y = sloped((mask)(x <= 0), x, (REAL)s->slope);
+  return s->most > 0 ? where((mask)(y > all((REAL)s->most)), all((REAL)s->most), y) : y;
+}
+
 /* The gradient of the maps, given that of the pooled maps; y gates it where an activation follows, else NULL. */
 INLINE vec gated(const struct shapes *s, vec gradient, const vec *y) {
-  return y ? sloped((mask)(*y <= 0), gradient, (REAL)s->slope) : gradient;
+  if (!y) return gradient;
+  const vec own = sloped((mask)(*y <= 0), gradient, (REAL)s->slope);
+  return s->most > 0 ? (vec)((mask)own & ~(mask)(*y >= all((REAL)s->most))) : own;
 }
 
 /* Spreads a window's gradients over the map, or adds them. */

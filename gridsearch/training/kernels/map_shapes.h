@@ -26,7 +26,7 @@ struct shapes {
   int64_t normalizes, affine;
   double eps, momentum; /* a negative momentum: means of all batches, whose count is buffers[2] */
   int64_t adds, activates;
-  double slope; /* of the activation below zero */
+  double slope, most; /* of the activation: its slope below zero, and what it does not exceed, or 0 */
 };
 
 /* Maps between the stages, of one block, in vectors. */

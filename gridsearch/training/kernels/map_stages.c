@@ -17,7 +17,7 @@ static void finish(const struct shapes *s, const vec *x, const REAL *scale, cons
     for (ptrdiff_t c = 0; c < channels; c++) {
       vec value = scale ? x[c] * all(scale[c]) + all(shift[c]) : x[c];
       if (more) value += more[c];
-      if (activates) value = sloped((mask)(value <= 0), value, (REAL)s->slope);
+      if (activates) value = activated(s, value);
       y[c] = value;
     }
     if (more) more += channels;
@@ -62,7 +62,7 @@ static void leave(const struct shapes *s, const vec *maps, const REAL *channel, 
   max_pool(p, maps, y, argmax, rows, middle_pixels(s) / rows, s->outputs);
   if (!s->activates) return;
   for (ptrdiff_t i = 0; i < result(s); i++) /* what grows with its argument may come after the maximum */
-    y[i] = sloped((mask)(y[i] <= 0), y[i], (REAL)s->slope);
+    y[i] = activated(s, y[i]);
 }
 
 static void start(const struct shapes *s, const struct op_args *a, struct workspace *w) {

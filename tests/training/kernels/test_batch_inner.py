@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
 from gridsearch.training.kernels.minimal_filtering import PASSES
 from gridsearch.training.kernels.op import vector_numbers
@@ -27,6 +28,7 @@ pytestmark = needs_compiler
 
 NARROW = pytest.mark.skipif(not multiplies_bfloat16(), reason="no avx512_bf16")
 HALVES = MaxPool((2, 2), (2, 2))
+CUT_OFF = Activation(Curve.HARDTANH, 0.0, 0.5)
 OVERLAPPING = MaxPool((3, 3), (2, 2), (1, 1))
 
 
@@ -51,6 +53,8 @@ def by_torch(stages, xs, params, buffers, *, training):
                 x = torch.relu(x)
             case LeakyRelu():
                 x = F.leaky_relu(x, stage.slope)
+            case Activation():
+                x = F.relu6(x) if stage.curve is Curve.RELU6 else F.hardtanh(x, stage.a, stage.b)
             case Add():
                 x = x + xs[1]
             case AvgPool():
@@ -122,6 +126,8 @@ FORMS = {
     "wide, pointwise and strided": ([conv(32, 17, 1, 2, bias=False)], (32, 7, 9)),
     "depthwise": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 5, 5)),
     "depthwise of one pixel": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 1, 1)),
+    "depthwise of many pixels": ([conv(7, 7, 5, 1, 2, groups=7)], (7, 12, 13)),
+    "depthwise and strided": ([conv(5, 5, 3, 2, 1, groups=5), Relu()], (5, 9, 11)),
     "grouped and dilated": ([conv(6, 4, 3, 1, 2, 2, 2), Relu(), HALVES], (6, 7, 7)),
     "oblong": ([Conv(2, 5, (1, 3), (2, 1), (0, 2), (1, 2))], (2, 5, 6)),
     "of one pixel": ([conv(20, 30, 3, 1, 1)], (20, 1, 1)),
@@ -133,6 +139,9 @@ FORMS = {
     "leaky before pooling": ([conv(2, 13, 3, 1, 1), LeakyRelu(0.1), HALVES], (2, 6, 5)),
     "mean of windows": ([AvgPool((3, 2), (2, 2), (1, 0))], (5, 7, 6)),
     "mean of maps": ([GlobalMean()], (5, 3, 4)),
+    "cut off": ([conv(2, 13, 3, 1, 1), BatchNorm(13), CUT_OFF], (2, 6, 5)),
+    "cut off, then pooled": ([conv(2, 5, 3, 1, 1), CUT_OFF, HALVES], (2, 6, 8)),
+    "a sum of 6 at most": ([conv(9, 9, 3, 1, 1), Add(), Activation(Curve.RELU6)], (9, 6, 5)),
     "pooled twice": ([conv(2, 5, 3, 1, 1), HALVES, BatchNorm(5), Relu(), HALVES], (2, 9, 8)),
     "residual": ([conv(4, 7, 3, 1, 1, bias=False), BatchNorm(7), Add(), Relu()], (4, 5, 6)),
     "norm alone": ([BatchNorm(5, momentum=0.3, eps=0.01), Relu()], (5, 4, 3)),
