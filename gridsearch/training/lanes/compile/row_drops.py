@@ -23,7 +23,10 @@ _EMPTY = ("new_empty", torch.empty)
 
 
 def row_drop(x: torch.Tensor, keep: float) -> torch.Tensor:
-    """Drop whole images with a probability of 1 - `keep`, and divide the others by `keep`; what `fold` puts in."""
+    """Drop whole images, or parts of them that lie beside them, with a probability of 1 - `keep`; what `fold` puts in.
+
+    What is left is divided by `keep`.
+    """
     return x * x.new_empty((len(x), *(1,) * (x.dim() - 1))).bernoulli_(keep).div_(keep)
 
 
@@ -57,7 +60,7 @@ def _fold(graph: fx.Graph, found: Found, product: fx.Node, x: fx.Node, mask: fx.
     elif by_mask is not None or by_x != keep:
         return False
     shape, like = found.shapes[whole], found.results[whole]
-    if shape is None or found.shapes[drawn] != (SAMPLE, *(1,) * (len(shape) - 1)):
+    if not shape or shape[0] % SAMPLE or found.shapes[drawn] != (shape[0], *(1,) * (len(shape) - 1)):
         return False
     if found.results[drawn].dtype != like.dtype or _draws_between(drawn, product, found):
         return False

@@ -196,6 +196,9 @@ def per_channel(function: Callable[..., Any]) -> Rule:
         require(
             not any_values((args, kwargs)), f"{getattr(function, '__name__', function)} by a computed size"
         )
+        if function is F.pad:
+            pads = args[0] if args else kwargs["pad"]
+            require(len(pads) <= 4, "padding of more than maps")  # channels of lanes lie beside each other
         mark_images_read(g, input)
         form = map_form(input)
         if function in (F.max_pool2d, torch.max_pool2d):

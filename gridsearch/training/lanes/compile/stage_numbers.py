@@ -241,6 +241,8 @@ def dropout(
         return kept
     given, at = r.images_first(x)
     if at != ImagesAt(0, 1):
+        if whole < 0 and at.dim == 0:  # each part of an image, a window say, by itself
+            return at.back(dropout(r, given, rate, from_recipe=from_recipe, whole=1, alpha=alpha))
         if whole:
             raise NoPlan("dropout of channels whose images are not first")
         own = tuple(moved for d in order or range(x.dim()) for moved in at.dims(d))

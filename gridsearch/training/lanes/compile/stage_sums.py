@@ -35,6 +35,8 @@ def einsum(r: StageReader, equation: str, *operands: Any) -> torch.Tensor:
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
     names, result = _letters(equation, operands)
+    if (parted := _parted(r, names, operands, result)) is not None:
+        return parted
     while len(operands) > 1:  # from the left, as torch does
         rest = names[2:]
         wanted = {*result, *(n for name in rest for n in name)}
@@ -45,6 +47,38 @@ def einsum(r: StageReader, equation: str, *operands: Any) -> torch.Tensor:
     (own,), (x,) = names, operands
     x, own = _summed(r, x, own, set(result))
     return x.permute(*(own.index(n) for n in result))
+
+
+def _parted(
+    r: StageReader, names: Sequence[str], operands: Sequence[torch.Tensor], result: str
+) -> torch.Tensor | None:
+    """Return the codes of a sum of products where images lie in one dimension with their parts, windows say.
+
+    None where they have dimensions of their own.  A dimension of both is two letters meanwhile.
+    """
+    for own, x in zip(names, operands, strict=True):
+        if stage_numbers.lacks_images(x):
+            continue
+        _, at = r.images_first(x)
+        if at.parts == 1:
+            continue
+        both = own[at.dim]
+        if both not in result or not all(
+            y.shape[n.index(both)] == x.shape[at.dim]
+            for n, y in zip(names, operands, strict=True)
+            if both in n
+        ):
+            raise NoPlan("a product over images")
+        part = next(letter for letter in string.ascii_letters if letter not in {*result, *"".join(names)})
+        sides = x.shape[at.dim] // at.parts, at.parts
+        given = [
+            y.unflatten(n.index(both), sides) if both in n else y
+            for n, y in zip(names, operands, strict=True)
+        ]
+        apart = [n.replace(both, both + part) for n in (*names, result)]
+        found = einsum(r, f"{','.join(apart[:-1])}->{apart[-1]}", *given)
+        return found.flatten(result.index(both), result.index(both) + 1)
+    return None
 
 
 def _letters(equation: str, operands: Sequence[Any]) -> tuple[list[str], str]:

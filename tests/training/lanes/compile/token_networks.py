@@ -56,6 +56,35 @@ class Windows(Net):
         return w.view(x.shape[0], 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).reshape(x.shape[0], 4, 4, 8)
 
 
+class Padded(Net):
+    """Maps whose sides are no multiples of a window's, with their channels last."""
+
+    def more(self):
+        self.dense = nn.Linear(8, 8)
+
+    def body(self, x):
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 2, 0, 2))
+        w = x.view(x.shape[0], 2, 3, 2, 3, 8).transpose(2, 3).reshape(x.shape[0] * 4, 9, 8)
+        return self.dense(w.softmax(1)).reshape(x.shape[0], -1)
+
+
+class Parts(Net):
+    """Windows of images as if they were images: each is dropped by itself, and meets parameters by its place."""
+
+    def more(self):
+        self.dense, self.biases = nn.Linear(8, 8), nn.Parameter(torch.randn(4, 3, 8))
+
+    def body(self, x):
+        w = x.flatten(2).view(x.shape[0], 8, 4, 4).permute(0, 2, 3, 1).reshape(x.shape[0] * 4, 4, 8)
+        more = self.dense(w)
+        if self.training:
+            more = more * w.new_empty((w.shape[0], 1, 1)).bernoulli_(0.7).div_(0.7)
+        w = w + more
+        places = torch.einsum("btc,tkc->btk", w, self.biases)
+        between = torch.einsum("btc,bkc->btk", w, more)
+        return torch.cat([w, places, between], 2).reshape(x.shape[0], -1)
+
+
 class Masks(Net):
     """Masks of attention in all forms, and a bias by the places of two tokens."""
 
@@ -155,4 +184,4 @@ def swin():
     )
 
 
-NETWORKS = (Fixed, AttentionDropout, Encoders, Windows, Masks, Others, Recurs, Begun, Cells)
+NETWORKS = (Fixed, AttentionDropout, Encoders, Windows, Padded, Parts, Masks, Others, Recurs, Begun, Cells)
