@@ -326,3 +326,17 @@ def forward_replaced_on_the_object():
     net = Net()
     net.two.forward = lambda x: F.linear(x, net.two.weight) * 2
     return net
+
+
+class TwoForms(Net):
+    """Has two forms, and chooses its forward among them, as FasterNet's convolutions do."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = self.doubled
+
+    def doubled(self, x):
+        return 2 * super().forward(x)
+
+
+oddity("stacked")(TwoForms)

@@ -116,7 +116,9 @@ def _why_alone(module: nn.Module) -> str | None:
         if _definer(kind, name) is not None:
             return f"has its own {name}()"
     for name in ("forward", *_CALLED):
-        if name in vars(module):
+        own = vars(module).get(name)
+        form = getattr(kind, getattr(own, "__name__", ""), None)  # of a layer that has several
+        if name in vars(module) and not (form and own == types.MethodType(form, module)):
             return f"has another {name}() than its class"
     if is_torchs(kind) and getattr(kind.forward, "__module__", "torch").partition(".")[0] != "torch":
         return f"is a {kind.__name__} whose forward() was replaced"

@@ -114,6 +114,9 @@ class Tracer(fx.Tracer):
         """Trace a model."""
         # torch.fx goes through all tensors of a model to find the name of one, each time it is asked for
         self._buffers = KeptBuffers(root)
+        self.traced_func_name = getattr(
+            vars(root).get("forward"), "__name__", "forward"
+        )  # one of several forms
         named = [*root.named_buffers(), *root.named_parameters()]
         self._names = {id(tensor): (name, tensor) for name, tensor in reversed(named)}
         with (
