@@ -19,6 +19,7 @@ from gridsearch.errors import said
 from gridsearch.training.kernels.weight_programs import Instruction, Memory, WeightProgram, What
 from gridsearch.training.lanes.compile.compiled_graph import Given
 from gridsearch.training.lanes.compile.step_graph import NoPlan
+from gridsearch.training.lanes.compile.weight_layers import LAYERS
 from gridsearch.training.lanes.compile.weight_operations import HANDLED
 from gridsearch.training.lanes.compile.weight_recorder import Recorder
 from gridsearch.training.lanes.runtime.storage import placed_names
@@ -137,7 +138,7 @@ class _Runner:
     def __init__(
         self, model: nn.Module, traced: Traced, found: Found, trained: Collection[str], dtype: torch.dtype
     ) -> None:
-        self.recorder = Recorder(dtype, HANDLED)
+        self.recorder = Recorder(dtype, HANDLED | LAYERS)
         self._model, self._traced, self._found, self._trained = model, traced, found, trained
         self._names = {id(p): n for n, p in (*model.named_parameters(), *model.named_buffers())}
         self._parameters = {id(p) for p in model.parameters()}

@@ -114,6 +114,24 @@ FUNCTIONS = {
         [MATRIX],
     ),
     "gathered": (lambda w: w.cos().gather(1, INDEX.view(6, 1).expand(6, 20)), [MATRIX]),
+    "a convolution": (
+        lambda x, w, b: F.conv2d(x, w, b, stride=(1, 2), dilation=(2, 1)).flatten(1),
+        [(6, 2, 4, 6), (5, 2, 2, 3), (5,)],
+    ),
+    "a convolution of what is known": (
+        lambda w: (
+            F.conv2d(torch.arange(10.0, dtype=torch.float64).view(1, 2, 1, 5), w).view(6, 5).repeat(1, 4)
+        ),
+        [(6, 2, 1, 1)],
+    ),
+    "resized": (
+        lambda w: (
+            F.interpolate(w, size=(4, 5), mode="bicubic", antialias=True).flatten(1)
+            + F.interpolate(w, size=(4, 5), mode="bilinear").flatten(1)
+            - F.interpolate(w.tanh(), scale_factor=0.5).flatten(1)
+        ),
+        [(6, 1, 8, 10)],
+    ),
     "the same twice": (lambda w: torch.cat([w, w * w], 1), [(6, 10)]),
 }
 
