@@ -71,10 +71,12 @@ def _parted(
             raise NoPlan("a product over images")
         part = next(letter for letter in string.ascii_letters if letter not in {*result, *"".join(names)})
         sides = x.shape[at.dim] // at.parts, at.parts
-        given = [
-            y.unflatten(n.index(both), sides) if both in n else y
-            for n, y in zip(names, operands, strict=True)
-        ]
+        given = list(operands)
+        for k, n in enumerate(names):
+            if both in n:
+                shape = operands[k].shape
+                d = n.index(both)
+                given[k] = operands[k].reshape(*shape[:d], *sides, *shape[d + 1 :])
         apart = [n.replace(both, both + part) for n in (*names, result)]
         found = einsum(r, f"{','.join(apart[:-1])}->{apart[-1]}", *given)
         return found.flatten(result.index(both), result.index(both) + 1)

@@ -77,8 +77,8 @@ def _convolution_backward(
     dilation: Sequence[int],
     *how: Any,
 ) -> tuple[torch.Tensor | None, ...]:
-    *how, wanted = how
-    _check_plain(x, padding, how)
+    wanted: Sequence[bool] = how[-1]
+    _check_plain(x, padding, how[:-1])
     of_x, of_w = (
         r.emit(Kind.COPY, r.fresh(t.shape), 0.0) if wants else None
         for t, wants in zip((x, w), wanted[:2], strict=True)
@@ -112,7 +112,8 @@ def _resized(name: str) -> Callable[..., torch.Tensor]:
         made: torch.Tensor = function(planes, *given, **kwargs)
         matrix = r.constant(made.view(count, -1))
         rows = r.emit(Kind.COPY, r.fresh(a.shape), a).view(-1, count)
-        return HANDLED["mm"](r, rows, matrix).view(*a.shape[:2], *made.shape[2:])
+        found: torch.Tensor = HANDLED["mm"](r, rows, matrix)
+        return found.view(*a.shape[:2], *made.shape[2:])
 
     return handle
 
