@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gridsearch.training.kernels.stages import Dropout
+from gridsearch.training.kernels.stages import Add, Dropout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,11 @@ class StepGraph:
             if isinstance(node.stage, Dropout):
                 renamed[n] = renamed[node.inputs[0]]
                 continue
-            kept.append(replace(node, inputs=tuple(renamed[i] for i in node.inputs), counter=None))
+            inputs = tuple(
+                renamed[i] for i in node.inputs
+            )  # of a sum by their numbers, which dropout changes
+            inputs = tuple(sorted(inputs)) if isinstance(node.stage, Add) else inputs
+            kept.append(replace(node, inputs=inputs, counter=None))
             renamed[n] = len(kept)
         return StepGraph(self.image, tuple(kept), self.pinned)
 

@@ -194,6 +194,19 @@ class OnDevice(Net):
             return x * torch.linspace(1, 2, 8, device=x.device).to(x.dtype).view(8, 1, 1)
 
 
+class DroppedLast(Net):
+    """Stochastic depth of a branch after the other branch is computed, as Xception has it."""
+
+    def more(self):
+        self.one, self.two = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def body(self, x):
+        more, x = self.one(x), self.two(x)
+        if self.training:
+            more = more * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(0.7).div_(0.7)
+        return more + x
+
+
 class Coloured(nn.Module):
     """Takes maps of one channel as those of three."""
 
@@ -225,4 +238,5 @@ NETWORKS = (
     Powers,
     Turned,
     OnDevice,
+    DroppedLast,
 )
