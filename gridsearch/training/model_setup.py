@@ -339,5 +339,21 @@ def lone_layout(model: nn.Module, norm: str, data: ResidentData, precision: Prec
 def pays_channels_last(model: nn.Module, precision: Precision) -> bool:
     """Whether a model is faster in channels_last; see `lone_layout`."""
     layered = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules())
+    if precision.device == "cpu" and any(map(_overruns, model.modules())):
+        return False
     fast = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16",)}.get(precision.device, ())
     return layered and precision.name in fast
+
+
+_BLOCK = 16  # channels of a block of oneDNN's at most: 8 with AVX2
+
+
+def _overruns(m: nn.Module) -> bool:
+    """Whether oneDNN may write outside of its memory in a layer's backward pass in channels_last.
+
+    It does where a convolution of single pixels with a stride has fewer channels than a block: the process ends, or
+    gradients are wrong (oneDNN's issue 6035; torch 2.13).
+    """
+    if not isinstance(m, nn.Conv2d) or set(m.kernel_size) != {1} or set(m.stride) == {1}:
+        return False
+    return m.in_channels // m.groups < _BLOCK
