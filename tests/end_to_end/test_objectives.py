@@ -136,7 +136,7 @@ def test_a_point_whose_dict_lacks_the_metric_fails_with_the_file_and_the_key_and
         (("wrong.py:swapped", "--grid", "x=1"), "objective 'wrong.py:swapped' takes seed before params"),
         (("wrong.py:waits", "--grid", "x=1"), "objective 'wrong.py:waits' is asynchronous"),
         (("broken.py:f", "--grid", "x=1"), "objective 'broken.py:f' does not import: ZeroDivisionError"),
-        (("fit.py", "--grid", "x=1"), "unknown objective 'fit.py'"),
+        (("fit.py", "--grid", "x=1"), "objective 'fit.py' is a file: which class or function in it?"),
         (("fit.py:noisy", "--grid", "x=1", "--device", "cuda"), "--device cuda: a plain function"),
     ],
 )
