@@ -100,7 +100,9 @@ static void depthwise_gradients(const struct product *p, const vec *x, const vec
     struct pixels pixels;
     pixels.count = 0;
     const struct tile *same = t;
-    for (; t < end && t->first_run == same->first_run && pixels.count + MOST_PIXELS <= MOST_BESIDE; t++)
+    for (; t < end && t->first_run == same->first_run && t->runs == same->runs && /* those without taps have any first run */
+           pixels.count + MOST_PIXELS <= MOST_BESIDE;
+         t++)
       for (int i = 0; i < pixels_of(t); i++, pixels.count++) {
         pixels.from[pixels.count] = t->from[i];
         pixels.to[pixels.count] = t->to[i];

@@ -127,6 +127,7 @@ FORMS = {
     "depthwise": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 5, 5)),
     "depthwise of one pixel": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 1, 1)),
     "depthwise of many pixels": ([conv(7, 7, 5, 1, 2, groups=7)], (7, 12, 13)),
+    "depthwise, padded by more than the kernel": ([conv(3, 3, 2, padding=3, groups=3)], (3, 4, 5)),
     "depthwise and strided": ([conv(5, 5, 3, 2, 1, groups=5), Relu()], (5, 9, 11)),
     "grouped and dilated": ([conv(6, 4, 3, 1, 2, 2, 2), Relu(), HALVES], (6, 7, 7)),
     "oblong": ([Conv(2, 5, (1, 3), (2, 1), (0, 2), (1, 2))], (2, 5, 6)),
