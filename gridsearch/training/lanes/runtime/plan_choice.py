@@ -57,6 +57,9 @@ PLANNED = ("float32", "float64", "bfloat16")
 
 COMPILED, MODULE = "compiled steps", "the module itself"
 _WASTED = 1.15  # times as many places as images: with fewer the compiled steps are faster, or as fast
+_COMPARED = 128
+"""Images of a step, at most, by which a plan is compared whose network makes the rounding of fewer images large."""
+
 _LARGE = 2**20  # weights of the layers on maps, from which on they do not stay in a core's own cache
 _FEW = 32  # vectors, of images and pixels, that a weight multiplies on average: with more its arrangement counts little
 
@@ -107,7 +110,7 @@ def plan_steps(
         planned.bind(members, optimizer, averages, rates, splits)
         network.dropout.rates = rates
         ours = PlanNetwork(planned, storage, has_dropout=network.has_dropout)
-        whole_step = max(plan.batch, SAMPLE)
+        whole_step = max(SAMPLE, min(plan.batch, _COMPARED))
         check_same(ours, network, storage, x_BCHW, precision, more=lambda: first_images(whole_step))
         if network.counts:
             lanes = OfNetwork(ours, storage), OfNetwork(network, storage)
