@@ -5,15 +5,21 @@ Stands beside `own_code.py`, which has what it is made with; `solo` and `lanes/r
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from gridsearch.errors import RAISED, UsageError, said
 from gridsearch.training import seeds
+from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.lanes.compile.module_state import Fingerprint
 from gridsearch.training.own_code import CodeRefused, arguments, line_of, parameters_of
 
 if TYPE_CHECKING:
@@ -180,7 +186,8 @@ def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
     """Make an optimizer of a few numbers and let it move them twice, to see whether it can train as it is called here.
 
     Raises:
-        UsageError: it does not take a recipe's arguments, or raises, or computes the loss several times a step.
+        UsageError: it does not take a recipe's arguments, or raises, computes the loss several times a step, or keeps
+            state where all trials of a process share it.
     """
     name = f"optimizer {settings.optimizer!r}"
     several = f"{name} computes the loss several times a step (closure), which no trial does"
@@ -197,10 +204,12 @@ def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
             if all(hasattr(made._own, each) for each in ("first_step", "second_step")):  # as SAM has
                 raise UsageError(several)
             did = "used"
+            shared = []
             for _ in range(2):
                 for parameter in parameters:
                     parameter.grad = torch.ones_like(parameter)
                 made.step()
+                shared.append(_shared_state(make))
     except UsageError:
         raise
     except CodeRefused as error:
@@ -209,6 +218,33 @@ def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
         if did == "used" and "closure" in said(error):
             raise UsageError(several) from error
         raise UsageError(f"{name} cannot be {did}: {line_of(error)}") from error
+    # the first step may have filled a cache
+    if moved := [place for place, content in shared[1].items() if shared[0].get(place, content) != content]:
+        raise UsageError(
+            f"{name} changes {moved[0]} in each step, which all trials of a process share",
+            hint="keep it in self.state or self.param_groups, or as an attribute of self",
+        )
+
+
+_DATA = int, float, str, list, dict, set, collections.deque, torch.Tensor, np.ndarray
+
+
+def _shared_state(make: Callable[..., Any]) -> dict[str, object]:
+    """Return what an optimizer's classes and their modules hold, by place; of what has no fingerprint nothing."""
+    while isinstance(make, functools.partial):
+        make = make.func
+    classes = [
+        c for c in getattr(make, "__mro__", ()) if c.__module__.partition(".")[0] not in ("builtins", "torch")
+    ]
+    holders = {c.__name__: vars(c) for c in classes}
+    holders |= {c.__module__: vars(sys.modules[c.__module__]) for c in classes if c.__module__ in sys.modules}
+    fingerprint, found = Fingerprint(torch.nn.Module(), tensors=True), {}
+    for holder, content in holders.items():
+        for name, value in [*content.items()]:
+            if isinstance(value, _DATA) and not name.startswith("__"):
+                with contextlib.suppress(TrainsAlone):
+                    found[f"{holder}.{name}"] = fingerprint.of(value, name)
+    return found
 
 
 def _not_plain(value: object) -> str:

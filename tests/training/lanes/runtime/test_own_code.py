@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -252,6 +253,33 @@ class Closing(torch.optim.SGD):
         assert closure is not None, "it requires closure, but none was given"
 
 
+class Counting(torch.optim.SGD):
+    steps = 0
+
+    def step(self, closure=None):
+        Counting.steps += 1
+        super().step(closure)
+
+
+LOSSES = []
+
+
+class Noting(torch.optim.SGD):
+    def step(self, closure=None):
+        LOSSES.append(len(self.param_groups))
+        super().step(closure)
+
+
+class Caching(torch.optim.SGD):
+    """Computes once what all its steps need."""
+
+    known = {}  # noqa: RUF012 - shared on purpose
+
+    def step(self, closure=None):
+        self.known.setdefault("scale", 2.0)
+        super().step(closure)
+
+
 @pytest.mark.parametrize(
     ("options", "make", "told"),
     [
@@ -267,12 +295,19 @@ class Closing(torch.optim.SGD):
         ),
         ({}, Sharpness, "computes the loss several times a step"),
         ({}, lambda params: Closing(params, 0.1), "computes the loss several times a step"),
+        ({}, Counting, "changes Counting.steps in each step, which all trials of a process share"),
+        ({}, partial(Noting), ".LOSSES in each step, which all trials of a process share"),
     ],
 )
 def test_an_optimizer_that_cannot_train_is_refused_in_one_line(make_settings, options, make, told):
     with pytest.raises(UsageError) as refused:
         check_optimizer(make, make_settings(optimizer="my.py:F", optimizer_options=options))
     assert told in refused.value.message and "\n" not in refused.value.message
+
+
+def test_an_optimizer_may_keep_for_all_trials_what_its_first_step_computes(make_settings):
+    check_optimizer(Caching, make_settings(optimizer="my.py:F"))
+    assert Caching.known
 
 
 class Layered(torch.optim.SGD):
