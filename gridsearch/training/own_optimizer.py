@@ -237,7 +237,11 @@ def _shared_state(make: Callable[..., Any]) -> dict[str, object]:
         c for c in getattr(make, "__mro__", ()) if c.__module__.partition(".")[0] not in ("builtins", "torch")
     ]
     holders = {c.__name__: vars(c) for c in classes}
-    holders |= {c.__module__: vars(sys.modules[c.__module__]) for c in classes if c.__module__ in sys.modules}
+    holders |= {
+        c.__module__.rpartition(".")[2]: vars(sys.modules[c.__module__])
+        for c in classes
+        if c.__module__ in sys.modules
+    }
     fingerprint, found = Fingerprint(torch.nn.Module(), tensors=True), {}
     for holder, content in holders.items():
         for name, value in [*content.items()]:

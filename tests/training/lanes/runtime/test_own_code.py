@@ -296,7 +296,11 @@ class Caching(torch.optim.SGD):
         ({}, Sharpness, "computes the loss several times a step"),
         ({}, lambda params: Closing(params, 0.1), "computes the loss several times a step"),
         ({}, Counting, "changes Counting.steps in each step, which all trials of a process share"),
-        ({}, partial(Noting), ".LOSSES in each step, which all trials of a process share"),
+        (
+            {},
+            partial(Noting),
+            "changes test_own_code.LOSSES in each step, which all trials of a process share",
+        ),
     ],
 )
 def test_an_optimizer_that_cannot_train_is_refused_in_one_line(make_settings, options, make, told):
