@@ -71,3 +71,10 @@ class Activation:
     curve: Curve
     a: float = 0.0
     b: float = 0.0
+
+    @property
+    def ceiling(self) -> float:
+        """What a ReLU does not exceed; 0 for any other activation."""
+        if self.curve is Curve.RELU6:
+            return 6.0
+        return self.b if self.curve is Curve.HARDTANH and self.a == 0 else 0.0

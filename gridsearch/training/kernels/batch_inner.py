@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gridsearch.training.kernels.activation_curves import Activation, Curve
+from gridsearch.training.kernels.activation_curves import Activation
 from gridsearch.training.kernels.calling import POINTER, REALS, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.convolution_tables import (
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).with_name("map_stages.c")
 _MOST_CHANNELS = 12  # of a tile, as in convolution.h
 _MAP_SIDES = 3  # of a shape [C, H, W]
-_RELU6 = 6.0
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
 _CHUNK_PIXELS = (
     64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
@@ -153,19 +152,9 @@ def _fits(stage: Stage) -> bool:
         case LeakyRelu():
             return stage.slope > 0  # the sign of its result is then that of its argument
         case Activation():
-            return _most(stage) > 0
+            return stage.ceiling > 0
         case _:
             return True
-
-
-def _most(activation: Activation) -> float:
-    """Return what a ReLU does not exceed; 0 for any other activation."""
-    match activation:
-        case Activation(Curve.RELU6):
-            return _RELU6
-        case Activation(Curve.HARDTANH, a=0.0):
-            return activation.b
-    return 0.0
 
 
 class MapStages:
@@ -231,7 +220,7 @@ class MapStages:
             s.eps, s.momentum = run.norm.eps, -1.0 if run.norm.momentum is None else run.norm.momentum
         s.adds, s.activates = int(run.add is not None), int(run.activation is not None)
         s.slope = run.activation.slope if isinstance(run.activation, LeakyRelu) else 0.0
-        s.most = _most(run.activation) if isinstance(run.activation, Activation) else 0.0
+        s.most = run.activation.ceiling if isinstance(run.activation, Activation) else 0.0
         return s
 
     def _fill_conv(self, s: _Shapes, whole: Conv, vector_bytes: int) -> None:
