@@ -5,21 +5,16 @@ Stands beside `own_code.py`, which has what it is made with; `solo` and `lanes/r
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import functools
 import json
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from gridsearch.errors import RAISED, UsageError, said
 from gridsearch.training import seeds
-from gridsearch.training.lanes.compile.lane_values import TrainsAlone
-from gridsearch.training.lanes.compile.module_state import Fingerprint
+from gridsearch.training.lanes.compile.source_checks import Watch
 from gridsearch.training.own_code import CodeRefused, arguments, line_of, parameters_of
 
 if TYPE_CHECKING:
@@ -204,12 +199,12 @@ def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
             if all(hasattr(made._own, each) for each in ("first_step", "second_step")):  # as SAM has
                 raise UsageError(several)
             did = "used"
-            shared = []
-            for _ in range(2):
+            for _ in range(2):  # the first step may fill a cache
                 for parameter in parameters:
                     parameter.grad = torch.ones_like(parameter)
-                made.step()
-                shared.append(_shared_state(make))
+                with (watch := Watch(torch.nn.Module(), refuses=False)):
+                    made.step()
+            changes = next(watch.changed(), "")
     except UsageError:
         raise
     except CodeRefused as error:
@@ -218,37 +213,11 @@ def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
         if did == "used" and "closure" in said(error):
             raise UsageError(several) from error
         raise UsageError(f"{name} cannot be {did}: {line_of(error)}") from error
-    # the first step may have filled a cache
-    if moved := [place for place, content in shared[1].items() if shared[0].get(place, content) != content]:
+    if changes:
         raise UsageError(
-            f"{name} changes {moved[0]} in each step, which all trials of a process share",
+            f"{name} changes {changes} in each step, which all trials of a process share",
             hint="keep it in self.state or self.param_groups, or as an attribute of self",
         )
-
-
-_DATA = int, float, str, list, dict, set, collections.deque, torch.Tensor, np.ndarray
-
-
-def _shared_state(make: Callable[..., Any]) -> dict[str, object]:
-    """Return what an optimizer's classes and their modules hold, by place; of what has no fingerprint nothing."""
-    while isinstance(make, functools.partial):
-        make = make.func
-    classes = [
-        c for c in getattr(make, "__mro__", ()) if c.__module__.partition(".")[0] not in ("builtins", "torch")
-    ]
-    holders = {c.__name__: vars(c) for c in classes}
-    holders |= {
-        c.__module__.rpartition(".")[2]: vars(sys.modules[c.__module__])
-        for c in classes
-        if c.__module__ in sys.modules
-    }
-    fingerprint, found = Fingerprint(torch.nn.Module(), tensors=True), {}
-    for holder, content in holders.items():
-        for name, value in [*content.items()]:
-            if isinstance(value, _DATA) and not name.startswith("__"):
-                with contextlib.suppress(TrainsAlone):
-                    found[f"{holder}.{name}"] = fingerprint.of(value, name)
-    return found
 
 
 def _not_plain(value: object) -> str:

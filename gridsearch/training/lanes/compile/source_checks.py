@@ -9,6 +9,7 @@ has changed, and code that ran shows what can change.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dis
 import functools
 import gc
@@ -27,7 +28,7 @@ from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.module_state import Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
@@ -75,14 +76,16 @@ class Watch:
 
     Args:
         model: whose code it is.
+        refuses: whether `check` refuses what may act otherwise later; else only what changes is noted.
 
     Attributes:
         switches: whether gradients were switched off or on, which a traced graph does not contain.
         casts: likewise whether another arithmetic was.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, refuses: bool = True) -> None:
         self.switches = self.casts = False
+        self._refuses = refuses
         self._fingerprint = Fingerprint(model, tensors=True)
         self._refers: dict[tuple[int, str], tuple[Callable[[], Any], object]] = {}
         self._codes: set[types.CodeType] = set()
@@ -114,9 +117,24 @@ class Watch:
         """
         if self._problem is not None:
             raise self._problem
+        for name in self.changed():
+            raise TrainsAlone(f"its forward keeps state of its own ({name})")
+
+    def changed(self) -> Iterator[str]:
+        """Yield the names of what the code refers to, outside of its objects, that is no longer what it was.
+
+        Raises:
+            TrainsAlone: something has become what has no fingerprint, where that is refused.
+        """
         for (_, name), (get, before) in self._refers.items():
-            if self._fingerprint.of(get(), name) != before:
-                raise TrainsAlone(f"its forward keeps state of its own ({name})")
+            try:
+                same = self._fingerprint.of(get(), name) == before
+            except TrainsAlone:
+                if self._refuses:
+                    raise
+                same = False
+            if not same:
+                yield name
 
     def _note(self, frame: types.FrameType, event: str, _: object) -> None:
         if event != "call":
@@ -137,7 +155,7 @@ class Watch:
 
     def _check_frame(self, frame: types.FrameType) -> None:
         problem, names, attributes = _reading(frame.f_code)
-        if problem:
+        if problem and self._refuses:
             raise TrainsAlone(f"its forward {problem} (in {frame.f_code.co_qualname})")
         held = frame.f_globals
         for name in names:
@@ -165,6 +183,10 @@ class Watch:
         if key in self._refers:
             return False
         value = get()
+        if not self._refuses:
+            with contextlib.suppress(TrainsAlone):  # whether it changes is not known then
+                self._refers[key] = get, self._fingerprint.of(value, name)
+            return key in self._refers
         origin = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
             raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
@@ -229,32 +251,38 @@ def _is_own(filename: str) -> bool:
 @lru_cache(maxsize=1024)
 def _reading(code: types.CodeType) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Return what a function does that may change how it acts, "" for nothing, and the globals and attributes in it."""
+    problem = ""
     names: list[str] = []
     attributes: list[str] = []
     for step in dis.get_instructions(code):
         what, name = step.opname, str(step.argval)
-        if what in _STORES:
-            return f"keeps state of its own: it {_STORES[what]} {name}", (), ()
-        if what in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
-            return f"keeps state of its own: it sets {name}", (), ()
-        if what in _LOADS and name in _METHODS:
-            return f"uses {name}", (), ()
+        problem = problem or _problem(what, name, code)
         if what in _LOADS:
             attributes.append(name)
         if what in ("LOAD_GLOBAL", "LOAD_NAME"):
-            if name in _BUILTINS and hasattr(builtins, name):
-                return f"uses {name}", (), ()
             names.append(name)
-        if what in ("IMPORT_NAME",) and name.partition(".")[0] in _OUTSIDE:
-            return f"asks {name}", (), ()
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            problem, more, inside = _reading(inner)
-            if problem:
-                return problem, (), ()
+            own, more, inside = _reading(inner)
+            problem = problem or own
             names += more
             attributes += inside
-    return "", tuple(dict.fromkeys(names)), tuple(dict.fromkeys(attributes))
+    return problem, tuple(dict.fromkeys(names)), tuple(dict.fromkeys(attributes))
+
+
+def _problem(what: str, name: str, code: types.CodeType) -> str:
+    """Return what an instruction does that may change how its function acts; "" for nothing."""
+    if what in _STORES:
+        return f"keeps state of its own: it {_STORES[what]} {name}"
+    if what in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
+        return f"keeps state of its own: it sets {name}"
+    if what in _LOADS and name in _METHODS:
+        return f"uses {name}"
+    if what in ("LOAD_GLOBAL", "LOAD_NAME") and name in _BUILTINS and hasattr(builtins, name):
+        return f"uses {name}"
+    if what == "IMPORT_NAME" and name.partition(".")[0] in _OUTSIDE:
+        return f"asks {name}"
+    return ""
 
 
 __all__ = ["Watch"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.own_code import OwnCode, check_augment
-from gridsearch.training.own_optimizer import OwnOptimizer, check_optimizer
+from gridsearch.training.own_optimizer import OwnOptimizer
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.seeds import stream
@@ -238,80 +237,6 @@ def test_an_augmentation_that_gives_something_else_is_refused_in_one_line(
         check_augment(change, make_settings(augment="my.py:f"), make_images(8).train_images)
     assert re.search(told, refused.value.message) and "\n" not in refused.value.message
     assert "my.py:f" in refused.value.message
-
-
-class Sharpness(torch.optim.SGD):
-    """As SAM is published."""
-
-    def first_step(self): ...
-
-    def second_step(self): ...
-
-
-class Closing(torch.optim.SGD):
-    def step(self, closure=None):
-        assert closure is not None, "it requires closure, but none was given"
-
-
-class Counting(torch.optim.SGD):
-    steps = 0
-
-    def step(self, closure=None):
-        Counting.steps += 1
-        super().step(closure)
-
-
-LOSSES = []
-
-
-class Noting(torch.optim.SGD):
-    def step(self, closure=None):
-        LOSSES.append(len(self.param_groups))
-        super().step(closure)
-
-
-class Caching(torch.optim.SGD):
-    """Computes once what all its steps need."""
-
-    known = {}  # noqa: RUF012 - shared on purpose
-
-    def step(self, closure=None):
-        self.known.setdefault("scale", 2.0)
-        super().step(closure)
-
-
-@pytest.mark.parametrize(
-    ("options", "make", "told"),
-    [
-        ({"betas": "a b"}, Lion, "optimizer.betas takes 2 numbers, as '0.9 0.99', not 'a b'"),
-        ({"betas": 0.9}, Lion, "optimizer.betas takes 2 numbers, as '0.9 0.99', not 0.9"),
-        ({"alpha": -1}, torch.optim.RMSprop, "cannot be made: ValueError: Invalid alpha value: -1"),
-        ({}, torch.optim.LBFGS, "computes the loss several times a step"),
-        ({}, dict, "cannot be made: ValueError"),
-        (
-            {},
-            torch.optim.SparseAdam,
-            "cannot be used: RuntimeError: SparseAdam does not support dense gradients",
-        ),
-        ({}, Sharpness, "computes the loss several times a step"),
-        ({}, lambda params: Closing(params, 0.1), "computes the loss several times a step"),
-        ({}, Counting, "changes Counting.steps in each step, which all trials of a process share"),
-        (
-            {},
-            partial(Noting),
-            "changes test_own_code.LOSSES in each step, which all trials of a process share",
-        ),
-    ],
-)
-def test_an_optimizer_that_cannot_train_is_refused_in_one_line(make_settings, options, make, told):
-    with pytest.raises(UsageError) as refused:
-        check_optimizer(make, make_settings(optimizer="my.py:F", optimizer_options=options))
-    assert told in refused.value.message and "\n" not in refused.value.message
-
-
-def test_an_optimizer_may_keep_for_all_trials_what_its_first_step_computes(make_settings):
-    check_optimizer(Caching, make_settings(optimizer="my.py:F"))
-    assert Caching.known
 
 
 class Layered(torch.optim.SGD):
