@@ -99,18 +99,20 @@ static void depthwise_gradients(const struct product *p, const vec *x, const vec
     const struct run *run = p->runs + t->first_run, *last = run + t->runs;
     struct pixels pixels;
     pixels.count = 0;
-    const struct tile *same = t;
-    for (; t < end && t->first_run == same->first_run && t->runs == same->runs && /* those without taps have any first run */
-           pixels.count + MOST_PIXELS <= MOST_BESIDE;
-         t++)
-      for (int i = 0; i < pixels_of(t); i++, pixels.count++) {
+    const struct tile *same = t; /* its runs are compared too: of no taps the first is any */
+    for (; t < end && t->first_run == same->first_run && t->runs == same->runs; t++) {
+      const int here = pixels_of(t);
+      if (pixels.count + here > MOST_BESIDE) break;
+      for (int i = 0; i < here; i++, pixels.count++) {
         pixels.from[pixels.count] = t->from[i];
         pixels.to[pixels.count] = t->to[i];
       }
-    if (pixels.count >= FEW)
-      for (; last - run >= 9; run += 9) depthwise_taps(&pixels, run, x, gradient, sums, channels, 9);
-    if (pixels.count >= FEW)
+    }
+    if (pixels.count >= FEW) {
+      for (; last - run >= TAPS_BESIDE; run += TAPS_BESIDE)
+        depthwise_taps(&pixels, run, x, gradient, sums, channels, TAPS_BESIDE);
       for (; last - run >= 3; run += 3) depthwise_taps(&pixels, run, x, gradient, sums, channels, 3);
+    }
     for (; run < last; run++)
       for (int i = 0; i < pixels.count; i++) {
         const vec *from = x + pixels.from[i] + run->map, *own = gradient + pixels.to[i];

@@ -19,8 +19,9 @@ static void add_statistics(const struct shapes *s, const vec *x, mask places, do
   ptrdiff_t p = 0;
   for (; p + TOGETHER <= pixels; p += TOGETHER)
     for (ptrdiff_t c = 0; c < channels; c++) {
-      const vec *own = x + p * channels + c;
-      partial[c] += (own[0] + own[channels]) + (own[2 * channels] + own[3 * channels]);
+      vec sum = {0};
+      UNROLL for (int i = 0; i < TOGETHER; i++) sum += x[(p + i) * channels + c];
+      partial[c] += sum;
     }
   for (; p < pixels; p++)
     for (ptrdiff_t c = 0; c < channels; c++) partial[c] += x[p * channels + c];
