@@ -109,12 +109,7 @@ def plan_steps(
         rates = [m.settings.dropout for m in members]
         planned.bind(members, optimizer, averages, rates, splits)
         network.dropout.rates = rates
-        ours = PlanNetwork(planned, storage, has_dropout=network.has_dropout)
-        whole_step = max(SAMPLE, min(plan.batch, _COMPARED))
-        check_same(ours, network, storage, x_BCHW, precision, more=lambda: first_images(whole_step))
-        if network.counts:
-            lanes = OfNetwork(ours, storage), OfNetwork(network, storage)
-            check_batch(*lanes, first_images(plan.batch), precision)
+        _check(planned, passes, plan, first_images)
         if module_is_faster(
             planned,
             steps,
@@ -138,6 +133,25 @@ def plan_steps(
         _log.log(logging.DEBUG if isinstance(error, NoPlan) else logging.WARNING, "no step plan: %s", error)
         return None
     return planned
+
+
+def _check(
+    planned: PlannedSteps, passes: PackPasses, plan: BatchPlan, first_images: Callable[[int], torch.Tensor]
+) -> None:
+    """Hold a plan against what the lanes compute otherwise.
+
+    Raises:
+        Undecided: rounding alone is so large that nothing can be said.
+        Disagrees: they differ.
+    """
+    network, storage, precision = passes.network, passes.storage, passes.precision
+    ours = PlanNetwork(planned, storage, has_dropout=network.has_dropout)
+    whole_step = max(SAMPLE, min(plan.batch, _COMPARED))
+    check_same(ours, network, storage, first_images(SAMPLE), precision, more=lambda: first_images(whole_step))
+    if network.counts:
+        check_batch(
+            OfNetwork(ours, storage), OfNetwork(network, storage), first_images(plan.batch), precision
+        )
 
 
 def module_is_faster(
