@@ -75,7 +75,7 @@ def test_a_page_follows_its_study_while_the_reader_stays_and_the_button_stops_th
         drawn(page)
         page.wait_for_timeout(300)
         assert abs(page.locator("#grid").bounding_box()["y"] - top) < 3
-        assert f"process {run.pid} on " in page.locator(".strip").inner_text()
+        page.locator(".strip", has_text=f"process {run.pid} on ").wait_for()  # nobody's, between two trials
         page.once("dialog", lambda dialog: dialog.accept())
         page.get_by_role("button", name="Stop now").click()
         page.locator(".said", has_text=f"process {run.pid} on").wait_for()
