@@ -1,6 +1,6 @@
 """A model's buffers, kept as they are while parts of it run on samples: batch norm moves them.
 
-Stands below `tracer`, which runs a model in parts while it is traced, as often as its code asks for a size.
+Stands below `sample_values`, which runs a model in parts while it is traced, as often as its code asks for a size.
 """
 
 from __future__ import annotations

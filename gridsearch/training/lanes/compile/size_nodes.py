@@ -1,6 +1,6 @@
 """Which nodes of a graph that torch.fx is tracing are sizes: shapes and numbers made of them; or ask for types.
 
-Stands below `tracer`, which knows their values.
+Stands below `sample_values`, which knows their values.
 """
 
 from __future__ import annotations

@@ -40,16 +40,16 @@ class _Known:
     tracer: Any
 
     def __int__(self) -> int:
-        return int(self.tracer.known(self.node))
+        return int(self.tracer.samples.known(self.node))
 
     def __index__(self) -> int:
-        return operator.index(self.tracer.known(self.node))
+        return operator.index(self.tracer.samples.known(self.node))
 
     def __float__(self) -> float:
-        return float(self.tracer.known(self.node))
+        return float(self.tracer.samples.known(self.node))
 
     def __len__(self) -> int:
-        return int(self.tracer.known_length(self.node))
+        return int(self.tracer.samples.known_length(self.node))
 
     def __getattr__(self, name: str) -> Any:
         part = TracedPart(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
