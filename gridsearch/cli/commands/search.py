@@ -294,6 +294,8 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         return
     disk = "unknown until the data is fetched" if found.disk_mb is None else _megabytes(found.disk_mb)
     out.print(f"memory: {_memory_text(found)} · disk: {disk}")
+    for note in found.notes:
+        out.print(note, soft_wrap=True)
 
 
 def _show_groups(out: Console, found: Plan) -> None:

@@ -26,7 +26,7 @@ from gridsearch.service.run.timing import Timing
 from gridsearch.service.run.workers import (
     hardware,
     lanes_at_most,
-    pack_limit,
+    room_for_packs,
     starter,
     worker_setups,
 )
@@ -100,11 +100,13 @@ class PlanForecast:
         """Gather what is known; `ledger` are all trials of the study that the store holds."""
         probes, sizing = ProbeCache(options.places.probes), None
         if (cost := prepared.cost(hardware(prepared, devices, options), probes)) is not None:
-            limit, lanes = (
-                pack_limit(options, devices, workers, prepared.kind),
-                lanes_at_most(options, prepared.kind),
+            sizing = Sizing(
+                lanes=lanes_at_most(options, prepared.kind),
+                device=devices[0],
+                cost=cost,
+                probes=probes,
+                room=room_for_packs(options, devices, workers, prepared.kind),
             )
-            sizing = Sizing(lanes=lanes, device=devices[0], cost=cost, probes=probes, limit_mb=limit)
         return cls(
             prepared=prepared,
             options=options,
@@ -208,7 +210,7 @@ class PlanForecast:
             if size is None and (key := cost.key(draft.settings)) not in asked:
                 asked.add(key)
                 return None
-            return size or sizing.unmeasured(draft.settings)
+            return size or sizing.unmeasured(draft.settings, count)
 
         return WorkQueue(
             workers=self.workers,

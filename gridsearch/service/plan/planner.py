@@ -48,6 +48,7 @@ class Plan:
         disk_mb: that the new trials will take, None where the data is not there.
         kind: what the study is of.
         data: the images in one line, as they were understood; "" where they are not there yet.
+        notes: where memory makes packs smaller than they would be otherwise.
         order: in which order the trials go.
         first: the trial that each of the first packs begins with, and how many lanes that pack has.
         sampled_from: how many points the grid has, where these are a sample of it.
@@ -72,6 +73,7 @@ class Plan:
     kind: StudyKind = IMAGES
     data: str = ""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     order: str = ORDERS[0]
     first: tuple[tuple[Mapping[str, Value], int], ...] = ()
     sampled_from: int | None = None
@@ -113,8 +115,8 @@ class Plan:
             "direction": self.direction,
             **({} if self.folds is None else {"folds": self.folds}),
         }
-        kept_data = {"data": self.data} if self.data else {}
-        return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
+        some = {name: content[name] for name in ("data", "notes") if content[name]}
+        return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **some}
 
 
 def plan(
@@ -220,6 +222,7 @@ def _plan(
         kind=prepared.kind,
         data=prepared.described,
         warnings=(*prepared.warnings, *cautions),
+        notes=() if forecast.sizing is None else tuple(forecast.sizing.news()),
         order=prepared.order,
         first=tuple(_begins_with(program) for program in simulated.programs[:_FIRST]),
         sampled_from=prepared.sampled_from,

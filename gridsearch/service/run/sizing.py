@@ -5,11 +5,12 @@ Where the user says the number of workers too, the packs themselves are settled 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gridsearch.planning import Probe, relative_cost, settle
 from gridsearch.records import ImageSettings, ProbeRequest
+from gridsearch.reporting.words.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,19 @@ def sizes(device: str) -> tuple[int, ...]:
     return SIZES if device.startswith("cpu") else _MANY_SIZES
 
 
+@dataclass(frozen=True, slots=True)
+class PackRoom:
+    """The memory for a pack.
+
+    Attributes:
+        limit_mb: megabytes that one pack may take.
+        of_mb: what is free for its worker, of which that takes some before it has a pack, and a reserve stays.
+    """
+
+    limit_mb: float
+    of_mb: float
+
+
 class Sizing:
     """The number of lanes of each group.
 
@@ -47,7 +61,7 @@ class Sizing:
         device: where the packs train.
         cost: knows what was measured before, and learns what is measured now.
         probes: takes what is measured now.
-        limit_mb: memory that one pack may take, None for as much as it likes.
+        room: the memory that one pack may take, None for as much as it likes.
     """
 
     def __init__(
@@ -57,13 +71,16 @@ class Sizing:
         device: str,
         cost: CostModel,
         probes: ProbeCache,
-        limit_mb: float | None = None,
+        room: PackRoom | None = None,
     ) -> None:
         self._asked = lanes
         self._measured = sizes(device)
         self._cost = cost
         self._probes = probes
-        self._limit = limit_mb
+        self._room = room
+        self._limit = None if room is None else room.limit_mb
+        self._short: dict[str, str] = {}
+        self._told = 0
         self._asking: dict[str, ProbeRequest] = {}
         self._tried: set[str] = set()
         self._caps: dict[str, int] = {}
@@ -84,19 +101,25 @@ class Sizing:
             return self._asked or 1
         known = self._cost.probe(settings)
         if known is not None and known.knows(self._fitting(known, min(count, max(self._measured)))):
-            return known.best_lanes(self._fitting(known, max(self._measured)))
+            return self._noted(settings, count, known.best_lanes(self._fitting(known, max(self._measured))))
         if self._cost.key(settings) in self._tried:
             return 1
         if count * self._cost.guess(settings, lanes=_UNPROBED) < _WORTH_PROBING:
-            return self.unmeasured(settings)
+            return self.unmeasured(settings, count)
         return None
 
-    def unmeasured(self, settings: Settings) -> int:
-        """Return how many lanes a group gets whose best number nobody knows."""
+    def unmeasured(self, settings: Settings, count: int) -> int:
+        """Return how many lanes a group of `count` waiting trials gets whose best number nobody knows."""
         known = self._cost.probe(settings)
         if known is None or not known.seconds_per_image:
-            return self._fitting(known, _UNPROBED) if known is not None else _UNPROBED
-        return known.best_lanes(self._fitting(known, max(self._measured)))
+            # without room for any pack, several lanes would only be tried to be ended by the kernel
+            return self._noted(settings, count, 1 if self._limit == 0 else _UNPROBED)
+        return self._noted(settings, count, known.best_lanes(self._fitting(known, max(self._measured))))
+
+    def news(self) -> list[str]:
+        """Return where memory made packs smaller than they would be otherwise, in words, each once."""
+        told, self._told = self._told, len(self._short)
+        return list(self._short.values())[told:]
 
     def request(self, settings: Settings, count: int) -> ProbeRequest:
         """Return what a worker is asked to measure for a group of `count` waiting trials."""
@@ -124,12 +147,37 @@ class Sizing:
             self._cost.learn(event.key, found)
         return request.settings
 
+    def _noted(self, settings: Settings, count: int, lanes: int) -> int:
+        """Return the number of lanes; note if it would be another one, or larger ones be measured, with more memory."""
+        key, known, room = self._cost.key(settings), self._cost.probe(settings), self._room
+        if room is None or key in self._short:
+            return lanes
+        wanted, needed = _UNPROBED, None
+        if known is not None and known.seconds_per_image:
+            best = known.best_lanes(max(self._measured))
+            wanted = best if best > lanes else 2 * lanes if lanes == max(known.seconds_per_image) else lanes
+            wanted = min(wanted, count, max(self._measured))
+            needed = known.megabytes(wanted) or 0.0
+        if min(wanted, count) > lanes and (needed is None or needed > room.limit_mb):
+            self._short[key] = _shortage(settings, lanes, min(wanted, count), needed, room)
+        return lanes
+
     def _fitting(self, known: Probe, most: int) -> int:
         """Return how many lanes, up to `most`, fit into the memory; one always does, or nothing would."""
         if self._limit is None:
             return most
         fits = [n for n in range(1, most + 1) if (known.megabytes(n) or 0.0) <= self._limit]
         return max(fits, default=1)
+
+
+def _shortage(settings: Settings, lanes: int, wanted: int, needed_mb: float | None, room: PackRoom) -> str:
+    """Say that packs of a group get fewer lanes than wanted, what memory there is, and what would be needed."""
+    takes = "" if needed_mb is None else f", and {wanted} lanes take {needed_mb:,.0f} MB"
+    return (
+        f"memory is short: packs of {settings.code[0]} at batch {settings.get('batch')} get "
+        f"{plural(lanes, 'lane')} at most, not {wanted}: of {room.of_mb:,.0f} MB for each worker, "
+        f"{room.limit_mb:,.0f} MB are left for its pack{takes}"
+    )
 
 
 def settled_packs(

@@ -21,7 +21,7 @@ from gridsearch.service.run.pruning import Pruning
 from gridsearch.service.run.publisher import TrialPublisher
 from gridsearch.service.run.run_context import RunContext
 from gridsearch.service.run.sizing import Sizing
-from gridsearch.service.run.workers import hardware, lanes_at_most, pack_limit, starter, worker_setups
+from gridsearch.service.run.workers import hardware, lanes_at_most, room_for_packs, starter, worker_setups
 from gridsearch.spec.words import words_of
 from gridsearch.store import RunnerIdentity, RunOf, RunStore, open_store, take_in
 
@@ -112,7 +112,7 @@ def train_waiting(
             device=devices[0],
             cost=run.cost,
             probes=run.probes,
-            limit_mb=pack_limit(options, devices, len(setups), prepared.kind),
+            room=room_for_packs(options, devices, len(setups), prepared.kind),
         )
         ending = Ending(run, interrupted)
         Coordinator(

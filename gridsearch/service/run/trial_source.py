@@ -99,6 +99,8 @@ class TrialSource:
             if not self._queue and not self.look():
                 break
             wanted, unprobed = self._next_packs()
+            for line in self._sizing.news():
+                self._run.observer.say(line)
             claimed = self._held.claim(wanted) if wanted else ()
             self._ready.extend(claimed)
             if wanted and not claimed:

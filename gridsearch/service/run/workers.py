@@ -12,6 +12,7 @@ from gridsearch.records import WorkerSetup
 from gridsearch.records.dtypes import require_dtypes, slow_dtypes
 from gridsearch.records.study_kinds import IMAGES
 from gridsearch.service.run.backends import Launch, backend_of
+from gridsearch.service.run.sizing import PackRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,10 +140,10 @@ def lanes_at_most(options: RunOptions, kind: StudyKind) -> int | None:
     return options.lanes or (None if kind.packs else 1)
 
 
-def pack_limit(
+def room_for_packs(
     options: RunOptions, devices: Sequence[str], workers: int, kind: StudyKind = IMAGES
-) -> float | None:
-    """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
+) -> PackRoom | None:
+    """Return the memory that one pack may take beside the other workers' packs; None if nobody knows.
 
     It leaves memory for what each worker needs before it has a pack, and a reserve.
 
@@ -155,4 +156,4 @@ def pack_limit(
     if not kind.packs:
         return None
     free = backend_of(options).free_megabytes(devices, workers)
-    return None if free is None else max(0.0, _USABLE * free - _WORKER_MB)
+    return None if free is None else PackRoom(max(0.0, _USABLE * free - _WORKER_MB), of_mb=free)

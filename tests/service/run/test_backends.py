@@ -8,7 +8,7 @@ from gridsearch.errors import DeviceError, UsageError
 from gridsearch.records.study_kinds import FUNCTION, IMAGES
 from gridsearch.service.prepare.options import ALLOCATIONS, RUN_OPTIONS, RunOptions
 from gridsearch.service.run.backends import BACKENDS, backend_of
-from gridsearch.service.run.workers import may_lack_devices, pack_limit
+from gridsearch.service.run.workers import may_lack_devices, room_for_packs
 
 GPUS = ("cuda:0", "cuda:1")
 
@@ -39,8 +39,10 @@ def test_workers_of_an_allocation_share_its_memory():
     assert slurm("cpus_per_task=4").free_megabytes(("cpu",), 99) is None, "nobody said how much it has"
     assert slurm("gpus_per_node=2", "mem=16G").free_megabytes(GPUS, 99) is None, "it is not the GPUs'"
     options = RunOptions(executor="slurm", slurm=("cpus_per_task=4", "mem=16G"))
-    assert pack_limit(options, ("cpu",), 99) == pytest.approx(0.8 * 4096 - 500)
-    assert pack_limit(options, ("cpu",), 99, FUNCTION) is None
+    room = room_for_packs(options, ("cpu",), 99)
+    assert room is not None
+    assert (room.limit_mb, room.of_mb) == pytest.approx((0.8 * 4096 - 500, 4096))
+    assert room_for_packs(options, ("cpu",), 99, FUNCTION) is None
 
 
 def test_measured_costs_of_a_cluster_belong_to_what_was_asked_for():

@@ -119,3 +119,15 @@ def test_settled_packs_stay_as_the_user_settled_them(cli, scripted):
     done = cli(*WORDS, "--retries", "0", "--lanes", "4", "--workers", "1")
     assert done.code == 3
     assert set(made[0].sizes) == {4}
+
+
+def test_run_and_plan_say_where_memory_makes_packs_smaller(cli, scripted, monkeypatch):
+    monkeypatch.setattr("gridsearch.service.run.backends.LocalBackend.free_megabytes", lambda *_: 400.0)
+    short = "memory is short: packs of mlp at batch 64 get 1 lane at most, not 4: of 400 MB for each worker, "
+    made = scripted(8)
+    plan = cli("plan", *WORDS[1:-2])
+    assert f"\n{short}" in plan.out
+    assert cli("plan", *WORDS[1:-2], "--json").json["notes"] == [plan.out.splitlines()[-1]]
+    done = cli(*WORDS)
+    assert done.err.count(short) == 1
+    assert set(made[0].sizes) == {1}
