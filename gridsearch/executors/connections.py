@@ -237,6 +237,21 @@ def connect(addresses: Sequence[tuple[str, int]], key: bytes, first: bytes) -> C
     raise ConnectionLost(f"the runner cannot be reached at {', '.join(failed)}")
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """Read "HOST", "HOST:PORT", "::1" or "[::1]:PORT"; the port is 0 where there is none.
+
+    Raises:
+        ValueError: the port is no whole number.
+    """
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, int(rest.removeprefix(":") or 0)
+    if text.count(":") > 1:  # an address of IPv6
+        return text, 0
+    host, _, port = text.partition(":")
+    return host, int(port or 0)
+
+
 def own_addresses() -> list[str]:
     """Return the names and addresses by which other machines may know this one, the likeliest first."""
     names = [socket.getfqdn(), socket.gethostname()]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gridsearch.errors import EngineUnreachable, GridsearchError, UsageError
 from gridsearch.executors.allocation import CONTROL, RUNNER, address_of, addressed
-from gridsearch.executors.connections import Listener, Peer, own_addresses
+from gridsearch.executors.connections import Listener, Peer, host_and_port, own_addresses
 from gridsearch.executors.node_messages import RunFiles
 from gridsearch.executors.pool import WorkerPool
 from gridsearch.executors.remote_channel import RemoteChannel
@@ -158,9 +158,9 @@ class SlurmTransport:
     def _listen(self, workers: int) -> Listener:
         """Wait for allocations, and write where they find this process."""
         key = secrets.token_bytes(32)
-        host, _, port = os.environ.get(ADDRESS, "").partition(":")
         try:
-            listener = Listener(key, self._welcome, port=int(port or 0))
+            host, port = host_and_port(os.environ.get(ADDRESS, ""))
+            listener = Listener(key, self._welcome, port=port)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"${ADDRESS}={os.environ.get(ADDRESS, '')}: cannot be listened on: {error}"

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from gridsearch.executors.connections import ConnectionLost, Listener, Peer, connect
+from gridsearch.executors.connections import ConnectionLost, Listener, Peer, connect, host_and_port
 
 KEY = b"k" * 32
 
@@ -33,6 +33,21 @@ def runner():
     listener.close()
     for peer in peers:
         peer.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ("", 0)),
+        ("login1", ("login1", 0)),
+        ("10.0.0.1:5000", ("10.0.0.1", 5000)),
+        ("fe80::1", ("fe80::1", 0)),
+        ("[fe80::1]", ("fe80::1", 0)),
+        ("[::1]:5000", ("::1", 5000)),
+    ],
+)
+def test_an_address_may_be_one_of_ipv6(text, found):
+    assert host_and_port(text) == found
 
 
 def at(listener):
