@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,10 +306,27 @@ def _read(dataset: Any, kind: str) -> dict[str, Any]:
         )
     labels = [_array(label).item() if _is_one(label) else label for _, label in items]
     found: dict[str, Any] = {"train_images": np.stack(images), "train_labels": labels}
+    names = list(dict.fromkeys(_class_names(dataset)))
+    if len(names) > 1:
+        warn(
+            f"the parts of {kind} name their classes differently ({', '.join(names[0])}; {', '.join(names[1])}), and "
+            "a label is taken for the same class in all of them"
+        )
+    elif names:
+        found["class_names"] = names[0]
+    return found
+
+
+def _class_names(dataset: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the names that a dataset gives its classes, or that the datasets give which it is a part or the sum of."""
     names = getattr(dataset, "classes", None)
     if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-        found["class_names"] = tuple(names)
-    return found
+        yield tuple(names)
+    elif _is_a(dataset, "torch.utils.data", "Subset"):
+        yield from _class_names(dataset.dataset)
+    elif _is_a(dataset, "torch.utils.data", "ConcatDataset"):
+        for part in dataset.datasets:
+            yield from _class_names(part)
 
 
 def _is_one(label: Any) -> bool:

@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.utils import Bunch
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 import gridsearch as gs
 from gridsearch.api.given import Objects, as_dataset
-from gridsearch.errors import DataError, UsageError
+from gridsearch.errors import DataError, GridsearchWarning, UsageError
 from gridsearch.plugins.session_state import held_by
 from gridsearch.zoo.datasets.arrays import image_data
 from tests.plugins.addresses import made
@@ -119,6 +119,21 @@ def test_numbers_of_half_precision_are_read_and_one_hot_labels_are_refused():
     with pytest.raises(DataError, match=r"train_labels have the shape \(4, 2\)") as caught:
         image_data(given, name="own")
     assert "argmax" in caught.value.hint
+
+
+class Named(TensorDataset):
+    def __init__(self, *names):
+        super().__init__(torch.tensor(IMAGES), torch.tensor(LABELS))
+        self.classes = list(names)
+
+
+def test_parts_and_sums_of_datasets_have_the_names_of_their_classes():
+    parts = [Subset(Subset(Named("cat", "dog"), [1, 2, 3]), [0, 2]), Named("cat", "dog")]
+    for given in (parts[0], ConcatDataset(parts), ConcatDataset([dataset(), parts[1]])):
+        assert as_dataset(given)()["class_names"] == ("cat", "dog")
+    with pytest.warns(GridsearchWarning, match=r"name their classes differently \(cat, dog; dog, cat\)"):
+        found = as_dataset(ConcatDataset([parts[1], Named("dog", "cat")]))()
+    assert "class_names" not in found
 
 
 class Noisy(torch.utils.data.TensorDataset):
