@@ -12,6 +12,7 @@ from gridsearch.plugins.callables import (
     as_augmentation,
     as_objective,
     as_optimizer,
+    check_called,
     find_objective,
     takes_state,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "as_augmentation",
     "as_objective",
     "as_optimizer",
+    "check_called",
     "find",
     "find_objective",
     "identity",

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gridsearch.errors import PluginError, said
 from gridsearch.plugins.lookup import OBJECTIVES, Plugin, find, parameters_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def find_objective(locator: str) -> Plugin:
@@ -36,9 +40,16 @@ def as_objective(plugin: Plugin) -> Plugin:
             f"objective {plugin.name!r} cannot be called with params and a seed: {said(error)}",
             hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
         ) from None
-    if [*parameters_of(plugin.target)][:2] == ["seed", "params"]:
+    names = [*parameters_of(plugin.target)][:2]
+    if names == ["seed", "params"]:
         raise PluginError(
             f"objective {plugin.name!r} takes seed before params, and would get each for the other",
+            hint="define it as `def f(params, seed)`",
+        )
+    second = parameters_of(plugin.target)[names[1]] if len(names) > 1 else None
+    if second is not None and _holds_no_seed(second):
+        raise PluginError(
+            f"objective {plugin.name!r} would get the seed for its argument {second.name!r}",
             hint="define it as `def f(params, seed)`",
         )
     if inspect.iscoroutinefunction(plugin.target) or inspect.isasyncgenfunction(plugin.target):
@@ -47,6 +58,33 @@ def as_objective(plugin: Plugin) -> Plugin:
             hint="give a function that runs it: `return asyncio.run(f(params, seed))`",
         )
     return plugin
+
+
+def _holds_no_seed(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter has a default that stands for something else than a seed: `epochs=10`, `k=k` of a loop."""
+    default = parameter.default
+    if default is parameter.empty or default is None or (type(default) is int and default == 0):
+        return False
+    return not any(word in parameter.name for word in ("seed", "random", "rng"))
+
+
+def check_called(plugin: Plugin, params: Collection[str]) -> None:
+    """Refuse an objective that takes params one by one, and would get the dict or the seed for one of them.
+
+    Args:
+        plugin: the function.
+        params: the names of its params.
+
+    Raises:
+        PluginError: it does.
+    """
+    names = [*parameters_of(plugin.target)][:2]
+    if len(names) > 1 and names[1] in params and names[1] != "seed":
+        words = " and ".join(name for name in names if name in params)
+        raise PluginError(
+            f"objective {plugin.name!r} takes {words} one by one, and is called with params, a dict, and a seed",
+            hint=f'define it as `def f(params, seed)`, and read params["{names[1]}"]',
+        )
 
 
 def as_optimizer(plugin: Plugin) -> Plugin:

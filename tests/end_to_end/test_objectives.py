@@ -134,6 +134,18 @@ def test_a_point_whose_dict_lacks_the_metric_fails_with_the_file_and_the_key_and
         (("none.py:f", "--grid", "x=1"), "objective 'none.py:f': no such file"),
         (("wrong.py:f", "--grid", "x=1"), "objective 'wrong.py:f' cannot be called with params and a seed: "),
         (("wrong.py:swapped", "--grid", "x=1"), "objective 'wrong.py:swapped' takes seed before params"),
+        (
+            ("wrong.py:apart", "--grid", "lr=1", "batch=2"),
+            "objective 'wrong.py:apart' takes lr and batch one by one, and is called with params, a dict, and a seed",
+        ),
+        (
+            ("wrong.py:apart", "--grid", "a=1", "--set", "batch=2"),
+            "objective 'wrong.py:apart' takes batch one by one",
+        ),
+        (
+            ("wrong.py:given", "--grid", "x=1"),
+            "objective 'wrong.py:given' would get the seed for its argument 'epochs'",
+        ),
         (("wrong.py:waits", "--grid", "x=1"), "objective 'wrong.py:waits' is asynchronous"),
         (("broken.py:f", "--grid", "x=1"), "objective 'broken.py:f' does not import: ZeroDivisionError"),
         (("fit.py", "--grid", "x=1"), "objective 'fit.py' is a file: which class or function in it?"),
@@ -144,7 +156,9 @@ def test_a_function_that_cannot_be_called_is_told_before_anything_is_written(
     cli, home, tmp_path, words, error
 ):
     (tmp_path / "wrong.py").write_text(
-        "def f(x): return {}\ndef swapped(seed, params): return {}\nasync def waits(params, seed): return {}\n"
+        "def f(x): return {}\ndef swapped(seed, params): return {}\n"
+        "def apart(lr, batch): return {}\ndef given(params, epochs=10): return {}\n"
+        "async def waits(params, seed): return {}\n"
     )
     (tmp_path / "broken.py").write_text("1 / 0")
     done = cli("run", "--objective", *words)

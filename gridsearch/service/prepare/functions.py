@@ -175,6 +175,7 @@ def prepare_function(
 ) -> PreparedFunction:
     """Expand a spec into drafts; see `preparation.prepare`."""
     catalog = FunctionCatalog(given.objective or spec.objective, metric=spec.metric, version=spec.version)
+    plugins.check_called(catalog.plugin, {*spec.grid.axes, *spec.fixed()})
     catalog.known_as(earlier)
     expansion = expand_study(spec, catalog)
     return PreparedFunction(
