@@ -140,6 +140,8 @@ def test_of_many_trials_the_picture_leaves_the_new_best_and_each_failure_once(ha
     ("seconds", "text"),
     [
         (0, "0 s"),
+        (0.0000004, "1 µs"),
+        (0.00002, "20 µs"),
         (0.0004, "0.4 ms"),
         (0.0028, "2.8 ms"),
         (0.028, "28 ms"),

@@ -170,8 +170,11 @@ def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> N
 
 
 def _short(seconds: float) -> str:
-    """Return a tick's time: "0.5 s", "20 s", "5 min", "2 h"."""
+    """Return a tick's time: "20 ms", "0.5 s", "20 s", "5 min", "2 h"."""
     for size, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    for size, unit in ((1e-6, "µs"), (1e-3, "ms")):
+        if 0 < seconds < 99.5 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"

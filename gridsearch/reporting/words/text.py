@@ -206,7 +206,7 @@ def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: 
 
 
 def show_seconds(seconds: float | None, *, whole: bool = False) -> str:
-    """Return a duration: "12 ms", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h".
+    """Return a duration: "80 µs", "12 ms", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h".
 
     Args:
         seconds: its length; None for one that nobody knows.
@@ -214,8 +214,10 @@ def show_seconds(seconds: float | None, *, whole: bool = False) -> str:
     """
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
+    if 0 < seconds < 0.0000995:
+        return f"{max(1e6 * seconds, 1.0):.0f} µs"
     if 0 < seconds < 0.9995:
-        return f"{max(1000 * seconds, 0.1):.{0 if seconds >= 0.00995 else 1}f} ms"
+        return f"{1000 * seconds:.{0 if seconds >= 0.00995 else 1}f} ms"
     if seconds < (59.5 if whole else 99.95):
         return f"{seconds:.{0 if whole or seconds == 0 else 1}f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from matplotlib.text import Text
 from gridsearch.records import TrialState
 from gridsearch.records.study_kinds import FUNCTION
 from gridsearch.reporting import cost_figure, heatmap_figures, marginals_figure, parallel_figure, rank
-from gridsearch.reporting.figures.cost import cheapest
+from gridsearch.reporting.figures.cost import _short, cheapest
 from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.figures.scale import value_range
@@ -125,6 +126,19 @@ def test_the_front_of_cost_holds_what_no_cheaper_point_equals(study):
     assert words[-1] == "3.  90.00 % in 9.0 s: lr=0.5"
     figure.draw_without_rendering()
     assert whole(figure, figure.legends[0].get_texts())
+
+
+def test_times_of_cost_are_in_units_that_fit_them(study):
+    builder = study({"lr": [0.1, 0.2]})
+    for number, seconds in enumerate((0.00045, 0.00090)):
+        builder.score(number, 0.5 + number / 10).change(number, seconds=seconds)
+    figure = cost_figure(builder.data())
+    figure.draw_without_rendering()
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks and all(re.fullmatch(r"[\d.]+ ms", text) for text in ticks), ticks
+    assert (
+        _short(2e-5) == "20 µs" and _short(0.0) == "0 s" and _short(0.2) == "0.2 s" and _short(300) == "5 min"
+    )
 
 
 def test_where_less_is_better_the_front_goes_down(study):
