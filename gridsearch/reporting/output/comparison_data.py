@@ -12,7 +12,7 @@ from gridsearch.reporting.output.page_tables import MOST_TRIALS, Row, Table, lon
 from gridsearch.reporting.output.report_parts import PREFIX
 from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.output.trial_table import TrialColumns, suffix_of
-from gridsearch.reporting.ranking.comparison import params_of, varying
+from gridsearch.reporting.ranking.comparison import ComparedAxes
 from gridsearch.reporting.ranking.selection import folder_of
 from gridsearch.reporting.words.text import printable, show_params
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from gridsearch.records import TrialRecord, Value
-    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.records import TrialRecord
     from gridsearch.reporting.ranking.winner_differences import Side
 
 TRIALS_FILE: Final = "the trials.csv of each study's report"
@@ -37,7 +36,7 @@ def drawn_sides(sides: Sequence[Side], *, folder: Path, pixels: np.ndarray | Non
         folder: of the comparison; the studies' folders lie beside it.
         pixels: the training images [N, C, H, W] of the first study's winner; None without.
     """
-    axes = varying(sides)
+    axes = ComparedAxes.of(sides)
     studies = [_side(side, of=len(sides), folder=folder, axes=axes) for side in sides]
     there = [study for study in studies if study is not None]
     on_one_scale(there)
@@ -50,7 +49,7 @@ def drawn_sides(sides: Sequence[Side], *, folder: Path, pixels: np.ndarray | Non
     return Drawn.of(studies, answers)
 
 
-def _side(side: Side, *, of: int, folder: Path, axes: Sequence[str]) -> dict[str, Any] | None:
+def _side(side: Side, *, of: int, folder: Path, axes: ComparedAxes) -> dict[str, Any] | None:
     data, ranking = side.data, side.ranking
     found = figure_data(
         data,
@@ -74,26 +73,18 @@ def _address(side: Side, folder: Path) -> str:
     return f"../{name}" if (folder.parent / name).is_file() else ""
 
 
-def shown_params(point: RankedPoint, axes: Sequence[str]) -> dict[str, Value]:
-    """Return a point's values of these axes as they are shown: a split of a sixth in four digits."""
-    params = params_of(point, axes)
-    if isinstance(val := params.get("val"), float):
-        params["val"] = float(f"{val:.4g}")
-    return params
-
-
-def winner_words(side: Side, axes: Sequence[str]) -> str:
-    """Return a winner's values of some axes, in words."""
-    return show_params(shown_params(side.winner, axes), limit=160)
+def winner_words(side: Side, axes: ComparedAxes) -> str:
+    """Return a winner's values of the axes, in words."""
+    return show_params(axes.params(side.winner), limit=160)
 
 
 def trials_of(sides: Sequence[Side]) -> tuple[Table, int]:
     """Return the table of all studies' trials, each's best points first, and how many columns say what a trial is."""
-    axes = varying(sides)
-    columns = TrialColumns.of([side.ranking for side in sides], axes)
+    axes = ComparedAxes.of(sides)
+    columns = TrialColumns.of([side.ranking for side in sides], axes.names)
     rows: list[Row] = []
     for side in sides:
-        params = {t.number: shown_params(p, axes) for p in side.ranking.listed for t in p.trials}
+        params = {t.number: axes.params(p) for p in side.ranking.listed for t in p.trials}
         shown = _best_first(side)[: MOST_TRIALS // len(sides)]
         rows += [columns.row(t, side.data, side.ranking, params.get(t.number)) for t in shown]
     every = sum(len(side.data.trials) for side in sides)

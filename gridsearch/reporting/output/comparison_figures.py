@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.output.comparison_data import winner_words
-from gridsearch.reporting.ranking.comparison import Comparison, varying
+from gridsearch.reporting.ranking.comparison import ComparedAxes, Comparison
 from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
 from gridsearch.reporting.words.text import capitalized, listed, metric_name, printable
 
@@ -27,7 +27,7 @@ def add(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[str
     from gridsearch.reporting.figures.curves import winners_figure
     from gridsearch.reporting.figures.scale import common_scale
 
-    sides, axes = comparison.sides, varying(comparison.sides)
+    sides, axes = comparison.sides, ComparedAxes.of(comparison.sides)
     names = [printable(s.data.name) for s in sides]
     found.add(
         "curves",

@@ -16,10 +16,10 @@ from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
 from gridsearch.reporting.output.terminal import short_heading
 from gridsearch.reporting.ranking.comparison import (
+    ComparedAxes,
     Comparison,
     SharedPoint,
     compare,
-    varying,
 )
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.stats.predictions import MOST_KEPT, kept
@@ -188,7 +188,7 @@ def _lead(comparison: Comparison) -> list[str]:
     if comparison.not_comparable:
         return [comparison.not_comparable]
     first, metric = comparison.sides[0], comparison.sides[0].data.metric
-    axes = varying(comparison.sides)
+    axes = ComparedAxes.of(comparison.sides)
     digits = _digits(comparison.sides, metric)
     won = f"{metric_name(metric)}: {show_mean(first.winner, digits)}."
     words = f"The winner of {printable(first.data.name)}, {winner_words(first, axes)}, has the best {won}"
@@ -240,7 +240,7 @@ def _digits(sides: Sequence[Side], metric: str, others: Sequence[float] = ()) ->
 
 def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list[Column], list[Row]]:
     """Return the table of winners; a narrow one leaves to the words above it how far they are apart."""
-    sides, axes = comparison.sides, varying(comparison.sides)
+    sides, axes = comparison.sides, ComparedAxes.of(comparison.sides)
     metrics = {side.data.metric for side in sides}
     ranked = not comparison.not_comparable
     heading, with_gaps = (short_heading, False) if narrow else (metric_name, ranked)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from gridsearch.records import CODE_KEYS
 from gridsearch.reporting.ranking.points import RankedPoint, point_key, values_by_replicate
 from gridsearch.reporting.ranking.winner_differences import difference, mean_of, sign_of
 from gridsearch.reporting.words.text import listed, metric_name, plural, printable
+from gridsearch.spec.words import Worded, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.records import Value
     from gridsearch.reporting.ranking.winner_differences import Difference, Side
+    from gridsearch.spec.words import Words
 
 LEVEL: Final = 0.05
 _DIFFERENCE_KEYS: Final = ("study", "behind", "ci_low", "ci_high", "differs", "method")
@@ -113,7 +115,7 @@ def compare(sides: Sequence[Side]) -> Comparison:
     )
 
 
-def varying(sides: Sequence[Side]) -> tuple[str, ...]:
+def _varying(sides: Sequence[Side]) -> tuple[str, ...]:
     """Return the axes that vary in any of the studies, or between their winners."""
     axes = dict.fromkeys(a for side in sides for a in (*side.ranking.varying, *side.data.axes))
     winners = [side.winner for side in sides]
@@ -123,8 +125,30 @@ def varying(sides: Sequence[Side]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*axes, *(a for a in between if a not in hidden)]))
 
 
-def params_of(point: RankedPoint, axes: Sequence[str]) -> dict[str, Value]:
-    """Return a point's values of these axes, from its settings where its study did not vary them."""
+@dataclass(frozen=True, slots=True)
+class ComparedAxes:
+    """What tells the points of all studies apart.
+
+    Attributes:
+        names: the axes that vary in any of the studies, or between their winners.
+        words: of their values among those of all studies, since what is one study's 0.02848 may be another's too.
+    """
+
+    names: tuple[str, ...]
+    words: Words
+
+    @classmethod
+    def of(cls, sides: Sequence[Side]) -> Self:
+        """Return the axes of some studies."""
+        names = _varying(sides)
+        return cls(names, words_of(_values(p, names) for side in sides for p in side.ranking.listed))
+
+    def params(self, point: RankedPoint) -> Worded:
+        """Return a point's values of the axes, from its settings where its study did not vary them."""
+        return Worded(_values(point, self.names), self.words)
+
+
+def _values(point: RankedPoint, axes: Sequence[str]) -> dict[str, Value]:
     known = point.settings.flat()
     values = {a: point.params.get(a, known.get(a)) for a in axes if a in point.params or a in known}
     return {a: v for a, v in values.items() if a in point.params or v is not None}
@@ -172,7 +196,7 @@ def _not_comparable(sides: Sequence[Side]) -> str:
 
 def _shared(sides: Sequence[Side]) -> tuple[SharedPoint, ...]:
     held = [{point_key(p.settings): p for p in side.ranking.points} for side in sides]
-    axes = varying(sides)
+    axes = ComparedAxes.of(sides)
     found = []
     for key in dict.fromkeys(key for points in held for key in points):
         points = [own.get(key) for own in held]
@@ -180,7 +204,7 @@ def _shared(sides: Sequence[Side]) -> tuple[SharedPoint, ...]:
         if len(there) > 1:
             found.append(
                 SharedPoint(
-                    params=params_of(there[0], axes),
+                    params=axes.params(there[0]),
                     means=tuple(None if p is None else p.mean for p in points),
                     n=tuple(0 if p is None else p.n for p in points),
                     differs=_differ([p for p in there if p.mean is not None], sides[0].data.metric),

@@ -1,10 +1,12 @@
 """Studies beside each other: ranked together only where that has a meaning, told apart only where luck is ruled out."""
 
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from gridsearch.errors import ArtifactError
@@ -26,6 +28,13 @@ def answers(right, *, labels=None):
     logits = np.zeros((len(right), 2))
     logits[np.arange(len(right)), np.where(right, labels, 1 - labels)] = 1.0
     return Predictions(logits, labels, np.arange(len(right)))
+
+
+def printed(sides):
+    """What the terminal shows of a comparison, on one line."""
+    out = io.StringIO()
+    Console(file=out, width=80, no_color=True).print(print_comparison(compare(sides)))
+    return " ".join(out.getvalue().split())
 
 
 def scored(study, name, values, lr, **more):
@@ -141,6 +150,15 @@ def test_points_that_both_hold_are_matched_by_their_key_and_not_by_their_axes(st
     assert dict(zip(found.names, shared.means, strict=True)) == {"one": values.pop(), "two": 0.5}
 
 
+def test_numbers_that_were_worked_out_are_shown_short_and_never_two_alike(study, tmp_path):
+    one = side(scored(study, "one", [0.8], 0.0284803586844))
+    other = side(scored(study, "other", [0.9], 0.0284799999999))
+    said = printed([one, other])
+    assert "The winner of other, lr=0.02848, has" in said and "one lr=0.0284804 " in said
+    page = write_comparison([one, other], folder=tmp_path).page.read_text()
+    assert "0.0284799999999" not in page and "lr=0.0284804" in page
+
+
 def test_the_folder_holds_page_figures_and_strict_json_and_loses_old_figures(study, tmp_path, predictions):
     (tmp_path / "heatmap-old.png").write_bytes(b"")
     told = predictions(10)
@@ -186,17 +204,11 @@ def test_classes_that_differ_get_a_matrix_each_and_missing_predictions_a_sentenc
 
 
 def test_the_terminal_says_who_won_by_how_much_and_where_the_interval_comes_from(study):
-    import io
-
-    from rich.console import Console
-
     sides = [
         side(scored(study, "a", [0.95, 0.91, 0.93], 0.1)),
         side(scored(study, "b", [0.8, 0.77, 0.79], 0.2)),
     ]
-    out = io.StringIO()
-    Console(file=out, width=80, no_color=True).print(print_comparison(compare(sides)))
-    text = " ".join(out.getvalue().split())
+    text = printed(sides)
     assert "The winner of a, lr=0.1, has the best validation accuracy: 93.00 ± 2.00 %." in text
     assert "ahead of that of b" in text and "more than chance explains" in text
     assert "paired over 3 shared seeds (Student's t)" in text
