@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gridsearch.training.lane_optimizer import OPTIMIZERS, LaneOptimizer
+from gridsearch.training.model_outputs import ModelRefused
 
 REFERENCES = {
     "sgd": lambda p, s: torch.optim.SGD(
@@ -52,6 +53,15 @@ def test_it_moves_as_torch_optim_does(name, decay, make_settings):
         reference.step()
     for p, q in zip(ours, theirs, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_sparse_gradients_are_refused(name, make_settings):
+    layer = nn.Embedding(4, 2, sparse=True)
+    optimizer = LaneOptimizer(make_settings(optimizer=name), list(layer.parameters()))
+    layer(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(ModelRefused, match=f"sparse, which {name} does not take: leave sparse=True out"):
+        optimizer.step()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
