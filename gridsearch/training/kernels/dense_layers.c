@@ -220,7 +220,7 @@ void backward(const struct source *s, const struct layer *layers, ptrdiff_t coun
 /* As an operation of a plan, whose layers are in `constants`; `saved` has the inputs of all layers but the first. */
 #include "op.h"
 
-enum { MOST_LAYERS = OP_PARAMS / 2 };
+enum { MOST_LAYERS = 8 }; /* as in small_ops.py */
 
 struct chain {
   int64_t count, relus[MOST_LAYERS], sizes[MOST_LAYERS + 1];

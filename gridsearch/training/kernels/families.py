@@ -16,7 +16,8 @@ from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.filtered_passes import filtered_passes
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.op_timing import passes
-from gridsearch.training.kernels.stages import Conv, MaxPool, Transposed, shape_after
+from gridsearch.training.kernels.stages import Conv, MaxPool, TorchPart, Transposed, shape_after
+from gridsearch.training.kernels.torch_op import TorchOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,8 @@ def cover(
         bf16: convolutions may multiply bfloat16, which those with images innermost alone do.
     """
     first = stages[0]
+    if isinstance(first, TorchPart):
+        return None if bf16 else (TorchOp(first, dtype), 1)
     if isinstance(first, Transposed):
         turned = transposed.cover(first, dtype)
         return None if turned is None else (turned, 1)

@@ -31,7 +31,7 @@
 #include <stddef.h>
 
 #define OP_INPUTS 3
-#define OP_PARAMS 16
+#define OP_PARAMS 32
 #define OP_BUFFERS 4
 
 struct op_args {

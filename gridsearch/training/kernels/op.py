@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SLACK = 256
 """Bytes that vectors may touch behind the end of a buffer."""
 
-INPUTS, PARAMS, BUFFERS = 3, 16, 4  # as in op.h
+INPUTS, PARAMS, BUFFERS = 3, 32, 4  # as in op.h
 
 
 class Layout(StrEnum):

@@ -7,10 +7,14 @@ Shapes: C/O channels in and out, H/W height and width, F/G features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from gridsearch.training.kernels.activation_curves import Activation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Pair = tuple[int, int]
 
@@ -305,6 +309,25 @@ class Dropout:
     alpha: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TorchPart:
+    """What torch itself computes: a part of a network that is made of no other stages.
+
+    Attributes:
+        words: all that it computes, by which it is told from others.
+        shape: of one image of the result, [F].
+        sizes: numbers of each input, which are features.
+        params: shapes of its parameters.
+        compute: from inputs [B, F] and parameters to the result [B, F], for any number of images B.
+    """
+
+    words: str
+    shape: Shape
+    sizes: tuple[int, ...]
+    params: tuple[Shape, ...]
+    compute: Callable[..., Any] = field(compare=False, repr=False)
+
+
 Stage = (
     Conv
     | Transposed
@@ -330,6 +353,7 @@ Stage = (
     | Linear
     | Recurrent
     | Dropout
+    | TorchPart
 )
 Shape = tuple[int, ...]
 
@@ -346,7 +370,7 @@ def shape_after(stage: Stage, shape: Shape) -> Shape:
         case MaxPool() | AvgPool():
             pooled = zip(shape[1:], stage.kernel, stage.stride, stage.padding, strict=True)
             return (shape[0], *((side + 2 * p - k) // step + 1 for side, k, step, p in pooled))
-        case View() | Arrange() | Learned() | Windows() | Recurrent() | Transposed():
+        case View() | Arrange() | Learned() | Windows() | Recurrent() | Transposed() | TorchPart():
             return stage.shape
         case Product():
             return (stage.columns, 1, stage.rows * stage.count)

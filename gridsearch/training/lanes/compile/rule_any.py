@@ -145,15 +145,14 @@ def _results(
         ((path, shape),) = wanted
         values = {path: emit(lambda found: _at(found, path), shape)}
     else:
-        require(
-            len({_at(result, path).dtype for path, _ in wanted}) <= 1,
-            f"{name} gives several types of tensors",
-        )
-        join = _Joined([path for path, _ in wanted])
         values = {}
-        if wanted:
-            whole = emit(join, (sum(math.prod(shape) for _, shape in wanted),))
-            values = {path: part(whole, join.part(i), shape) for i, (path, shape) in enumerate(wanted)}
+        types = dict.fromkeys(_at(result, path).dtype for path, _ in wanted)
+        require(len(types) <= 1 or not draws, f"{name} draws several types of tensors")
+        for dtype in types:  # of each the operation runs once
+            own = [(path, shape) for path, shape in wanted if _at(result, path).dtype is dtype]
+            join = _Joined([path for path, _ in own])
+            whole = emit(join, (sum(math.prod(shape) for _, shape in own),))
+            values |= {path: part(whole, join.part(i), shape) for i, (path, shape) in enumerate(own)}
     return _nested(result, values)
 
 

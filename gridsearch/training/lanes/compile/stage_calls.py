@@ -47,12 +47,14 @@ from gridsearch.training.lanes.compile.stage_knowns import (
 from gridsearch.training.lanes.compile.stage_masks import CHOICES, OF_MASKS, is_mask
 from gridsearch.training.lanes.compile.stage_reader import StageReader
 from gridsearch.training.lanes.compile.step_graph import NoPlan
+from gridsearch.training.lanes.compile.torch_parts import TorchParts, Unread, read_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.training.lanes.compile.lane_values import Order
     from gridsearch.training.lanes.compile.step_graph import StepGraph
+    from gridsearch.training.lanes.compile.torch_parts import Part
     from gridsearch.training.lanes.compile.tracing import Found, Traced
 
 
@@ -76,30 +78,93 @@ def step_graph(
     Raises:
         NoPlan: it has what is no stage.
     """
-    r = StageReader(model, found, stage_layers.layer, training=training)
-    counting = {
-        node: node.args[0] for node in traced.graph.nodes if counts(node, model) and node.args[1] == 1
-    }
-    r.counted = {str(counter.target) for counter in counting.values()}
-    passed = {*counting, *counting.values()}
-    of_no_image = of_parameters(model, traced.graph, found)
-    for node in traced.graph.nodes:
-        if node in passed:
-            continue
-        r.order = next(iter(orders.get(node.name, ())), ())
+    parts = TorchParts(traced.graph, found)
+    begin = partial(_Reading, model, traced, found, orders, training=training)
+    reading, first = begin(), None
+    while True:
         try:
-            if node in of_no_image and node.op != "get_attr":
-                take = partial(_take, r, node, traced.constants)
-                stage_weights.derive(r, node, take, _REFUSALS, read=of_no_image[node])
-                continue
-            stage_weights.read_weights(r, node, of_no_image)
-            if (product := stage_weights.product(r, node, of_no_image)) is not None:
-                r.set(node, product)
-                continue
-            _take(r, node, traced.constants)
-        except _REFUSALS as error:
-            raise NoPlan(f"{node.name}: {said(error)}") from error
-    return r.result()
+            for unit in parts.units():
+                if unit not in reading.done:
+                    reading.read(unit, parts)
+            return reading.reader.result()
+        except Unread as refused:
+            first = first or refused
+            if not parts.take(refused.node, refused.part):
+                raise first from None
+            if not reading.nodes.isdisjoint(parts.of(refused.node)):  # what was read belongs to a part
+                reading = begin()
+        except NoPlan as refused:
+            raise first or refused from None
+
+
+class _Reading:
+    """A network as far as it is read.
+
+    Args:
+        model: the module that was traced.
+        traced: its graph.
+        found: what a sample has shown of it.
+        orders: of each node's inputs, by its name.
+        training: the mode.
+
+    Attributes:
+        reader: has what was read.
+        done: nodes and parts that were read.
+        nodes: all nodes of these.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        traced: Traced,
+        found: Found,
+        orders: Mapping[str, Sequence[Order]],
+        *,
+        training: bool,
+    ) -> None:
+        self.reader = r = StageReader(model, found, stage_layers.layer, training=training)
+        self.done: set[fx.Node | Part] = set()
+        self.nodes: set[fx.Node] = set()
+        self._constants, self._orders = traced.constants, orders
+        counting = {
+            node: node.args[0] for node in traced.graph.nodes if counts(node, model) and node.args[1] == 1
+        }
+        r.counted = {str(counter.target) for counter in counting.values()}
+        self._passed = {*counting, *counting.values()}
+        self._of_no_image = of_parameters(model, traced.graph, found)
+
+    def read(self, unit: fx.Node | Part, parts: TorchParts) -> None:
+        """Take in a node or a part.
+
+        Raises:
+            Unread: it is no stage.
+            NoPlan: torch cannot compute the part for itself.
+        """
+        if isinstance(unit, fx.Node):
+            try:
+                self._node(unit)
+            except (NoPlan, *_REFUSALS) as error:
+                raise Unread(unit, said(error)) from error
+            self.nodes.add(unit)
+        else:
+            read_part(self.reader, parts.in_order(unit), self._of_no_image)
+            self.nodes |= unit
+        self.done.add(unit)
+
+    def _node(self, node: fx.Node) -> None:
+        r, of_no_image = self.reader, self._of_no_image
+        if node in self._passed:
+            return
+        r.order = next(iter(self._orders.get(node.name, ())), ())
+        if node in of_no_image and node.op != "get_attr":
+            take = partial(_take, r, node, self._constants)
+            stage_weights.derive(r, node, take, _REFUSALS, read=of_no_image[node])
+            return
+        stage_weights.read_weights(r, node, of_no_image)
+        if (product := stage_weights.product(r, node, of_no_image)) is not None:
+            r.set(node, product)
+            return
+        _take(r, node, self._constants)
 
 
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)

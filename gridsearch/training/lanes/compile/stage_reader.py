@@ -84,7 +84,7 @@ class StageReader(StageValues):
         shape = self.found.shapes[node]
         if self._image or shape is None:
             return
-        self._image, self._dtype = shape[1:], self.found.results[node].dtype
+        self._image, self.real = shape[1:], self.found.results[node].dtype
         self.values[node] = self.fresh(0, map_places(self._image))
 
     def read_tensor(self, node: fx.Node, constants: Mapping[str, torch.Tensor]) -> None:

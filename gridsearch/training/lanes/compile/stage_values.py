@@ -49,6 +49,7 @@ class StageValues:
 
     Attributes:
         derived: weights that are computed from parameters, which stages have by these names as if they were such.
+        real: the type of the images.
     """
 
     def __init__(self, model: nn.Module, found: Found) -> None:
@@ -56,7 +57,7 @@ class StageValues:
         self.derived: dict[str, Derived] = {}
         self._nodes: list[Node] = []
         self._image: Shape = ()
-        self._dtype = torch.float32
+        self.real = torch.float32
         self._parameters: list[str] = []
         self._last: tuple[torch.Tensor, torch.Tensor] | None = (
             None  # what `one` was asked for, and its answer
@@ -256,7 +257,7 @@ class StageValues:
             tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
             if name in self.derived:
                 count, trained = numbers(self.shape_of(self.derived[name])), {name}
-            elif tensors[name].dtype != self._dtype:
+            elif tensors[name].dtype != self.real:
                 raise NoPlan(f"{name} is of another type than the images")
             else:
                 count = tensors[name].numel()

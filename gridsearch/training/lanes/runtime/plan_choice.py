@@ -3,9 +3,9 @@
 Stands between the program, which has what a plan needs, and `planned_steps`, which runs it.  Compiled operations on
 maps take a vector's worth of images at a time: where a batch leaves many places of its last vector empty, torch's own
 layers may be faster, and so may its recurrent layers, and wide layers on few pixels, whose weights take longer to
-arrange and to fetch than to multiply.  That is measured once for a network and a batch size, and kept
-(`kernels.choices`).  The number of lanes is no part of it: a pack that is made again of fewer lanes must compute as
-before.
+arrange and to fetch than to multiply; and of what torch computes in either way little may be left.  That is measured
+once for a network and a batch size, and kept (`kernels.choices`).  The number of lanes is no part of it: a pack that is
+made again of fewer lanes must compute as before.
 
 Shapes: B batch, C/H/W channels, height, width, Y classes.
 """
@@ -24,7 +24,7 @@ from gridsearch.training.kernels import batch_inner, small_ops
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.compiler import version_of
 from gridsearch.training.kernels.op import Layout, vector_numbers
-from gridsearch.training.kernels.stages import Recurrent, numbers
+from gridsearch.training.kernels.stages import Recurrent, TorchPart, numbers
 from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
 from gridsearch.training.lanes.compile.batch_agreement import OfNetwork, check_batch
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
@@ -181,7 +181,8 @@ def module_is_faster(
     on_maps = [placed for placed in steps.ops if placed.op.output is Layout.BATCH_INNER]
     wastes = bool(on_maps) and blocks * vector_numbers(precision.weights) >= _WASTED * images
     recurs = any(isinstance(stage, Recurrent) for stage in steps.stages)
-    if not (wastes or recurs or _weights_wait(on_maps, steps, storage, blocks)):
+    calls = any(isinstance(stage, TorchPart) for stage in steps.stages)
+    if not (wastes or recurs or calls or _weights_wait(on_maps, steps, storage, blocks)):
         return False
     layers = hashlib.sha256(repr((x_BCHW.shape[1:], steps.stages)).encode()).hexdigest()[:24]
     sources = [batch_inner.SOURCE] + [small_ops.RECURRENT] * recurs

@@ -23,6 +23,7 @@ from gridsearch.training.kernels.calling import POINTER, REALS
 from gridsearch.training.kernels.loss import CrossEntropy, LaneLosses
 from gridsearch.training.kernels.op import to_layout
 from gridsearch.training.kernels.plan import LANE_STRUCTS, Averaged, PlanLibrary
+from gridsearch.training.kernels.torch_op import TorchOp
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.step_graph import NoPlan
@@ -107,6 +108,7 @@ class PlannedSteps:
             optimizer=optimizer.address,
         )
         self._struct = self._built.struct
+        self._torch = [placed.op for placed in steps.ops if isinstance(placed.op, TorchOp)]
         self._kept: list[object] = []
         self._lanes: list[ctypes.Structure] = []
 
@@ -222,6 +224,7 @@ class PlannedSteps:
                     numbers = np.array(wanted, dtype=np.uint64)
                     lane.seeds = numbers.ctypes.data
                 wrong = self._library.train(ctypes.byref(self._struct), ctypes.byref(lane), step, end)
+                self._raise_failure()
                 if wrong:
                     label = int(self._data.labels[epoch.order[wrong - 1]])
                     raise IndexError(
@@ -260,6 +263,7 @@ class PlannedSteps:
                     *(ctypes.byref(self._struct), ctypes.byref(lane), part.data_ptr(), len(part)),
                     *(self._evaluated, logits_NY[start:].data_ptr()),
                 )
+                self._raise_failure()
         return logits
 
     # Single passes, to hold against other ways of computing them
@@ -271,6 +275,7 @@ class PlannedSteps:
         self._library.forward_pass(
             *(ctypes.byref(self._struct), ctypes.byref(self._lanes[k]), len(x_BCHW), training, seed)
         )
+        self._raise_failure()
         count = len(x_BCHW) * self._struct.classes
         return self._built.view(self._struct.logits, count).view(len(x_BCHW), -1).clone()
 
@@ -283,3 +288,9 @@ class PlannedSteps:
         """Compute what `backward` returns, and leave it where the next pass finds its memory."""
         self._built.view(self._struct.logits_gradient, gradient_BY.numel()).copy_(gradient_BY.reshape(-1))
         self._library.backward_pass(ctypes.byref(self._struct))
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        """Raise what torch has met in a part of the network, which C called."""
+        for op in self._torch:
+            op.raise_failure()

@@ -22,6 +22,7 @@ from tests.training.lanes.compile import (
     mask_networks,
     sum_networks,
     token_networks,
+    torch_networks,
     weight_networks,
 )
 from tests.training.lanes.compile.map_networks import Coloured
@@ -38,7 +39,14 @@ def own(kind):
 PLANNED = {
     **{
         kind.__name__: kind
-        for networks in (map_networks, mask_networks, sum_networks, token_networks, weight_networks)
+        for networks in (
+            map_networks,
+            mask_networks,
+            sum_networks,
+            token_networks,
+            torch_networks,
+            weight_networks,
+        )
         for kind in networks.NETWORKS
     },
     "ViT": own(own_networks.SmallViT),
@@ -72,52 +80,11 @@ class Across(Net):
         return x + x.flip(0)
 
 
-class ManyParameters(Net):
-    """Arithmetic of so many parameters, within a function, that each image would compute them anew."""
-
-    def more(self):
-        self.gates = nn.Parameter(torch.randn(17, 16, 16))
-
-    def body(self, x):
-        return weight_networks.first_gate(x, self.gates)
-
-
-class Chosen(Net):
-    """Numbers that an activation chooses."""
-
-    def body(self, x):
-        return x.flatten(2).gather(2, x.flatten(2).detach().argmax(2, keepdim=True))
-
-
-class SumOfMasks(Net):
-    """The sum of two masks, which torch adds as truth."""
-
-    def body(self, x):
-        return x * ((x > 0) + (x < 1))
-
-
-class WholeMask(Net):
-    """A mask as whole numbers, whose quotient torch rounds."""
-
-    def body(self, x):
-        return x * (x > 0).to(torch.int64).div(2, rounding_mode="floor")
-
-
 class Counting(Net):
     """How many images there are is a number of its own."""
 
     def body(self, x):
         return x * x.shape[0]
-
-
-class UnsurePower(Net):
-    """A power of what may be zero, where its gradient is that of no logarithm."""
-
-    def more(self):
-        self.p = nn.Parameter(torch.tensor(2.0))
-
-    def body(self, x):
-        return x.relu() ** self.p
 
 
 class Draws(Net):
@@ -128,9 +95,7 @@ class Draws(Net):
         return x
 
 
-@pytest.mark.parametrize(
-    "kind", [Across, ManyParameters, Chosen, SumOfMasks, WholeMask, Counting, UnsurePower, Draws]
-)
+@pytest.mark.parametrize("kind", [Across, Counting, Draws])
 def test_what_is_no_stage_has_no_plan(kind):
     model, x = kind(), torch.rand(3, 1, 8, 8)
     model(x)
