@@ -88,7 +88,9 @@ class TorchOp:
     def _at(self, address: int, shape: Sequence[int]) -> torch.Tensor:
         """Return the numbers that lie at an address, as a tensor of a shape."""
         size = numbers(tuple(shape)) * self._dtype.itemsize
-        return torch.frombuffer((ctypes.c_char * size).from_address(address), dtype=self._dtype).view(tuple(shape))
+        return torch.frombuffer((ctypes.c_char * size).from_address(address), dtype=self._dtype).view(
+            tuple(shape)
+        )
 
     def _operands(self, args: OpArgs) -> list[torch.Tensor]:
         """Return the inputs [B, F] and the parameters."""

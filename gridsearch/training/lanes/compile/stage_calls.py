@@ -1,8 +1,8 @@
-"""The whole network as stages: each node of a traced graph is taken in, and what it calls.
+"""A node of a traced graph as stages: what it calls is taken in.
 
-Stands between the step plan and `stage_functions`, which says what each function is.  What only moves numbers is called
-with their codes; arithmetic becomes stages; a function or a layer that is neither is run itself with codes in the place
-of its activations, so that what it calls is taken in (`Coded`).
+Stands between `graph_reading` and `stage_functions`, which says what each function is.  What only moves numbers is
+called with their codes; arithmetic becomes stages; a function or a layer that is neither is run itself with codes in
+the place of its activations, so that what it calls is taken in (`Coded`).
 
 Shapes: B batch.
 """
@@ -10,23 +10,18 @@ Shapes: B batch.
 from __future__ import annotations
 
 import types
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from gridsearch.errors import said
 from gridsearch.training.lanes.compile import (
     stage_attention,
     stage_layers,
     stage_recurrent,
-    stage_weights,
 )
-from gridsearch.training.lanes.compile.derived_weights import of_parameters
 from gridsearch.training.lanes.compile.places import Known
-from gridsearch.training.lanes.compile.rewrite import counts
 from gridsearch.training.lanes.compile.stage_functions import (
     CALLS,
     MOVES,
@@ -45,133 +40,19 @@ from gridsearch.training.lanes.compile.stage_knowns import (
     learn,
 )
 from gridsearch.training.lanes.compile.stage_masks import CHOICES, OF_MASKS, is_mask
-from gridsearch.training.lanes.compile.stage_reader import StageReader
 from gridsearch.training.lanes.compile.step_graph import NoPlan
-from gridsearch.training.lanes.compile.torch_parts import TorchParts, Unread, read_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gridsearch.training.lanes.compile.lane_values import Order
-    from gridsearch.training.lanes.compile.step_graph import StepGraph
-    from gridsearch.training.lanes.compile.torch_parts import Part
-    from gridsearch.training.lanes.compile.tracing import Found, Traced
+    from gridsearch.training.lanes.compile.stage_reader import StageReader
 
 
-def step_graph(
-    model: nn.Module,
-    traced: Traced,
-    found: Found,
-    orders: Mapping[str, Sequence[Order]],
-    *,
-    training: bool,
-) -> StepGraph:
-    """Return a traced network as stages.
-
-    Args:
-        model: the module that was traced.
-        traced: its graph in one mode.
-        found: what a sample has shown of it in this mode.
-        orders: of each node's inputs, where a lone lane trains, by its name.
-        training: the mode.
-
-    Raises:
-        NoPlan: it has what is no stage.
-    """
-    parts = TorchParts(traced.graph, found)
-    begin = partial(_Reading, model, traced, found, orders, training=training)
-    reading, first = begin(), None
-    while True:
-        try:
-            for unit in parts.units():
-                if unit not in reading.done:
-                    reading.read(unit, parts)
-            return reading.reader.result()
-        except Unread as refused:
-            first = first or refused
-            if not parts.take(refused.node, refused.part):
-                raise first from None
-            if not reading.nodes.isdisjoint(parts.of(refused.node)):  # what was read belongs to a part
-                reading = begin()
-        except NoPlan as refused:
-            raise first or refused from None
-
-
-class _Reading:
-    """A network as far as it is read.
-
-    Args:
-        model: the module that was traced.
-        traced: its graph.
-        found: what a sample has shown of it.
-        orders: of each node's inputs, by its name.
-        training: the mode.
-
-    Attributes:
-        reader: has what was read.
-        done: nodes and parts that were read.
-        nodes: all nodes of these.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        traced: Traced,
-        found: Found,
-        orders: Mapping[str, Sequence[Order]],
-        *,
-        training: bool,
-    ) -> None:
-        self.reader = r = StageReader(model, found, stage_layers.layer, training=training)
-        self.done: set[fx.Node | Part] = set()
-        self.nodes: set[fx.Node] = set()
-        self._constants, self._orders = traced.constants, orders
-        counting = {
-            node: node.args[0] for node in traced.graph.nodes if counts(node, model) and node.args[1] == 1
-        }
-        r.counted = {str(counter.target) for counter in counting.values()}
-        self._passed = {*counting, *counting.values()}
-        self._of_no_image = of_parameters(model, traced.graph, found)
-
-    def read(self, unit: fx.Node | Part, parts: TorchParts) -> None:
-        """Take in a node or a part.
-
-        Raises:
-            Unread: it is no stage.
-            NoPlan: torch cannot compute the part for itself.
-        """
-        if isinstance(unit, fx.Node):
-            try:
-                self._node(unit)
-            except (NoPlan, *_REFUSALS) as error:
-                raise Unread(unit, said(error)) from error
-            self.nodes.add(unit)
-        else:
-            read_part(self.reader, parts.in_order(unit), self._of_no_image)
-            self.nodes |= unit
-        self.done.add(unit)
-
-    def _node(self, node: fx.Node) -> None:
-        r, of_no_image = self.reader, self._of_no_image
-        if node in self._passed:
-            return
-        r.order = next(iter(self._orders.get(node.name, ())), ())
-        if node in of_no_image and node.op != "get_attr":
-            take = partial(_take, r, node, self._constants)
-            stage_weights.derive(r, node, take, _REFUSALS, read=of_no_image[node])
-            return
-        stage_weights.read_weights(r, node, of_no_image)
-        if (product := stage_weights.product(r, node, of_no_image)) is not None:
-            r.set(node, product)
-            return
-        _take(r, node, self._constants)
-
-
-_REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
+REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
 """What torch raises of codes that it does not take."""
 
 
-def _take(r: StageReader, node: fx.Node, constants: Mapping[str, torch.Tensor]) -> None:
+def take(r: StageReader, node: fx.Node, constants: Mapping[str, torch.Tensor]) -> None:
     """Take in a node."""
     match node.op:
         case "placeholder":

@@ -1,6 +1,6 @@
 """What each function and method of torch is: what only moves numbers, and what becomes stages.
 
-Stands between `stage_calls`, which walks through a network, and the stages of numbers, layers, windows and attention.
+Stands between `stage_calls`, which takes in a node, and the stages of numbers, layers, windows and attention.
 
 Shapes: B batch.
 """

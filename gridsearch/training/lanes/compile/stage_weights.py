@@ -1,6 +1,6 @@
 """What no image reaches as weights: parameters that are moved, and those that are computed from others.
 
-Stands beside `stage_calls`, which walks through a network.
+Stands beside `graph_reading`, which walks through a network.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from gridsearch.training.kernels.stages import (
 )
 from gridsearch.training.lanes.compile import row_drops
 from gridsearch.training.lanes.compile.derived_weights import WeightPrograms, record_weights
+from gridsearch.training.lanes.compile.graph_reading import step_graph
 from gridsearch.training.lanes.compile.lane_values import NotStackable
-from gridsearch.training.lanes.compile.stage_calls import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network
 from gridsearch.training.lanes.compile.tracing import inspect, trace
 

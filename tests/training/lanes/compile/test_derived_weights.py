@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from gridsearch.training.lanes.compile.derived_weights import WeightPrograms, record_weights
-from gridsearch.training.lanes.compile.stage_calls import step_graph
+from gridsearch.training.lanes.compile.graph_reading import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.tracing import inspect, trace
 from gridsearch.training.lanes.runtime.built_weights import BuiltWeights

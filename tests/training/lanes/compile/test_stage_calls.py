@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.lanes.compile.stage_calls import step_graph
+from gridsearch.training.lanes.compile.graph_reading import step_graph
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.tracing import inspect, trace
 from gridsearch.training.lanes.runtime import plan_choice
