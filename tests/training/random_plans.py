@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.plugins import ImageData
-from tests.training import random_layers, random_more, random_tokens
+from tests.training import random_layers, random_more, random_parts, random_tokens
 from tests.training.conftest import settings_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ EPOCHS = 2
 _MOST_NUMBERS = 12_000  # of a map: larger ones take time and show no more
 _MOST_TOKENS = 3_000  # numbers of all tokens of an image
 OLD = (1, 6, 7, 8, 13, 18, 24, 28)
-"""Cases without `random_more`."""
+"""Cases without `random_more` and `random_parts`."""
 
 _SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 21, 28, 33)
 """How far a lane may be from a plain loop in float64: times what rounding to its type does to one, and besides."""
@@ -47,6 +47,7 @@ class Case:
         tokens: how maps become tokens, and recipes of the layers over these; () for features at once.
         more: a recipe for after each of the layers over maps, or None.
         further: recipes of `random_more` for after the layers over maps, and after those over tokens.
+        parts: recipes of `random_parts` for after all layers over maps, and over tokens; or None.
         end: what comes after the last layer.
         odd: what is unusual about the network.
         settings: each lane's.
@@ -62,6 +63,7 @@ class Case:
     tokens: tuple[Any, ...]
     more: tuple[Any, ...]
     further: tuple[tuple[Any, ...], ...]
+    parts: tuple[Any, ...]
     end: str
     odd: str
     settings: tuple[ImageSettings, ...]
@@ -117,6 +119,8 @@ def draw(number: int, dtype: str | None = None) -> Case:
     end = random_more.end(f)
     if batch == 1 or number in OLD or f.random() < 0.4:
         further, end = [[], []], ""
+    p = random.Random(f"parts {number}")  # likewise
+    parts = [random_parts.layer(p) if number not in OLD and p.random() < 0.5 else None for _ in range(2)]
     return Case(
         number=number,
         image=(r.choice([1, 1, 2, 3, 4]), r.choice(_SIDES), r.choice(_SIDES)),
@@ -126,6 +130,7 @@ def draw(number: int, dtype: str | None = None) -> Case:
         tokens=tokens,
         more=tuple(more),
         further=tuple(tuple(recipes) for recipes in further),
+        parts=tuple(parts),
         end=end,
         odd=r.choice(["none"] * 20 + ["frozen", "tied", "twice"]),
         settings=tuple(settings_of(**common, **_recipe(r)) for _ in range(lanes)),
@@ -182,6 +187,7 @@ class Drawn(nn.Module):
             x = x if more is None else _grow(layers, random_tokens.map_layer_of(more, x.shape[1]), x)
         for recipe in case.further[0]:
             x = _grow(layers, random_more.map_layer_of(recipe, x.shape[1]), x)
+        x = _grow(layers, random_parts.layers_of(case.parts[0], *x.shape[1:]), x)
         pooled: nn.Module = Pooled(case.pooled)
         if case.tokens and x[0, 0].numel() * x.shape[1] <= _MOST_TOKENS:
             how, *recipes = case.tokens
@@ -190,6 +196,7 @@ class Drawn(nn.Module):
                 x = _grow(layers, random_tokens.token_layer_of(recipe, *x.shape[1:]), x)
             for recipe in case.further[1]:
                 x = _grow(layers, random_more.token_layer_of(recipe, *x.shape[1:]), x)
+            x = _grow(layers, random_parts.layers_of(case.parts[1], *x.shape[1:]), x)
             pooled = random_tokens.Read(how[-1])
         x = _grow(layers, [pooled], x)
         for recipe in case.features:
