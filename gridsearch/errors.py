@@ -126,6 +126,10 @@ class StudyDeleted(StoreError):
     """A study that is being run, or a trial of it, is in the store no more."""
 
 
+class FolderTaken(StoreError):
+    """Files of another store's study are where those of a study of this one should be."""
+
+
 class ArtifactError(UnusableError):
     """A file under home is missing, or its bytes are not those that were recorded."""
 

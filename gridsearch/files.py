@@ -50,6 +50,9 @@ REFIT: Final = ".refit-"
 """Before a digest of what is trained again: there its lanes leave their files, until it has been tested."""
 EARLIER: Final = ".earlier-"
 """Before a token: what a study of the same name that was deleted has left."""
+MARK: Final = ".study"
+"""Whose the folder is, and what was set aside; see `store.folder_marks`."""
+MARK_LOCK: Final = ".study.lock"
 
 # In the folder of a trial.
 LOG: Final = "log"

@@ -88,6 +88,8 @@ def copy_store(source: str, target: str, *, home: Path, lease: float) -> dict[st
                     f"{site.place} was made by another process meanwhile: nothing was copied",
                     hint=_ANOTHER,
                 )
+            for study, uid in row_lookup.uids(reading).items():
+                store.home.share(study, uid, site.url)
     return there
 
 

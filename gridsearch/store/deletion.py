@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, exists, func, select
 
@@ -11,7 +11,7 @@ from gridsearch.store import ledger_tables, optuna_studies, optuna_tables, recon
 from gridsearch.store.row_lookup import ledger_name, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 
 def remove(connection: Connection, study: str) -> list[str]:
@@ -21,15 +21,31 @@ def remove(connection: Connection, study: str) -> list[str]:
         StudyNotFound: there is no such study.
     """
     s = ledger_tables.studies
-    row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
-    if row is None:
-        raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
+    row = _row_of(connection, study)
     found = copies(connection, row.optuna_id)
     there = connection.scalar(select(s.c.id).where(s.c.id == row.id, study_is_there()))
     if there is not None:
         optuna_studies.delete_study(connection, row.optuna_id)
     connection.execute(delete(s).where(s.c.id == row.id))
     return found
+
+
+def uid_of(connection: Connection, study: str) -> str:
+    """Return the id of a study, whether or not it is still in Optuna's tables.
+
+    Raises:
+        StudyNotFound: there is no such study.
+    """
+    uid: str = _row_of(connection, study).uid
+    return uid
+
+
+def _row_of(connection: Connection, study: str) -> Row[Any]:
+    s = ledger_tables.studies
+    row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
+    if row is None:
+        raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
+    return row
 
 
 def copies(connection: Connection, optuna_id: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""Takes away what nobody needs any more under home: of unfinished attempts, and of studies that were deleted."""
+"""Takes away what nobody needs any more under home: of unfinished attempts, and of studies that were deleted.
+
+Nothing goes that another store may need; see `folder_marks`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch import files
-from gridsearch.store.home_paths import STUDY_NAME, HomePaths, file_name, writing_to
+from gridsearch.store.folder_marks import MarkedFolders
+from gridsearch.store.home_paths import STUDY_NAME, file_name, writing_to
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -21,7 +25,7 @@ _LEFT_BY_WRITES = (f"{files.PARTIAL}*", ".*.tmp")  # the second by versions of b
 
 
 @dataclass(frozen=True, slots=True)
-class HomeCleaning(HomePaths):
+class HomeCleaning(MarkedFolders):
     """What can be taken away below home."""
 
     def remove_trial_file(self, study: str, number: int, name: str) -> None:
@@ -63,7 +67,7 @@ class HomeCleaning(HomePaths):
 
     def remove_unfinished(self, study: str, left: Iterable[Path]) -> int:
         """Remove what `unfinished` has returned, and what was left elsewhere of a study; return the number of bytes."""
-        freed = self._remove(left) + self._remove(self.study_dir(study).glob(f"{files.EARLIER}*"))
+        freed = self._remove(left) + self._remove(self._earlier(self.study_dir(study)))
         freed += self.end_removal(study)
         with files.if_free(self.report_dir(study) / files.LOCK) as free:
             if free:
@@ -83,45 +87,38 @@ class HomeCleaning(HomePaths):
             work.rmdir()
         return freed
 
-    def set_earlier_aside(self, study: str) -> None:
-        """Move what an earlier study of the same name has left out of the way of one that begins.
-
-        Its trials bear the numbers of the new ones, whose logs and curves would else go on from theirs; and its report
-        and its winner, which `predict` may be asked for, would be taken for those of the new one.
-        """
-        folder = self.study_dir(study)
-        kinds = (*_OF_TRIALS, files.BEST, f"{files.REPORT}*")
-        there = [self._below(each) for kind in kinds for each in folder.glob(kind) if each.is_dir()]
-        if there:
-            place = self._below(folder / f"{files.EARLIER}{secrets.token_hex(4)}")
-            with writing_to(place):
-                place.mkdir()
-                for each in there:
-                    files.rename(each, place / each.name)
-
     def leftovers(self, studies: Collection[str]) -> dict[str, int]:
-        """Return the bytes of trials' files by study, of those that are not among these."""
+        """Return the bytes of trials' files by study, of those that are not among these nor another store's."""
         found: dict[str, int] = {}
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
-            if cut := _CUT_OFF.fullmatch(folder.name):
+            if (cut := _CUT_OFF.fullmatch(folder.name)) and not self._is_kept(folder):
                 found[cut[1]] = found.get(cut[1], 0) + files.size_of(folder)
-            if STUDY_NAME.fullmatch(folder.name) and folder.name not in studies and not folder.is_symlink():
-                sizes = [files.size_of(folder / name) for name in _OF_TRIALS if (folder / name).is_dir()]
-                sizes += [files.size_of(each) for each in folder.glob(f"{files.EARLIER}*")]
+            if folder.is_symlink() or not folder.is_dir() or folder.name.startswith(files.DATABASE):
+                continue
+            if STUDY_NAME.fullmatch(folder.name) and folder.name not in studies:
+                there = [] if self.others(folder.name) else [folder / name for name in _OF_TRIALS]
+                sizes = [files.size_of(each) for each in (*there, *self._earlier(folder)) if each.is_dir()]
                 if sizes:
                     found[folder.name] = found.get(folder.name, 0) + sum(sizes)
         return found
 
     def remove_trials(self, study: str) -> int:
-        """Remove the files of a study's trials, and not its reports and exports; return the number of bytes."""
+        """Remove the files of a deleted study's trials, and not its reports and exports; return the number of bytes."""
         folder = self.study_dir(study)
-        freed = self._remove([*(folder / name for name in _OF_TRIALS if (folder / name).is_dir())])
-        freed += self._remove(list(folder.glob(f"{files.EARLIER}*"))) + self.end_removal(study)
+        freed = self._remove(self._earlier(folder)) + self.end_removal(study)
+        if not self.others(study):
+            there = [folder / name for name in (*_OF_TRIALS, files.MARK)]
+            freed += self._remove([each for each in there if each.exists()])
+            if self.objects is not None:
+                self.objects.remove(f"{study}/{files.TRIALS}")
+                self.objects.remove(f"{study}/{files.MARK}")
         with contextlib.suppress(OSError):  # there is a report
             folder.rmdir()
-        if self.objects is not None:
-            self.objects.remove(f"{study}/{files.TRIALS}")
         return freed
+
+    def _earlier(self, folder: Path) -> list[Path]:
+        """Return what earlier studies of its name have left in a study's folder, and no store holds any more."""
+        return [each for each in folder.glob(f"{files.EARLIER}*") if not self._is_kept(each)]
 
     @contextlib.contextmanager
     def set_aside(self, study: str) -> Iterator[None]:
@@ -145,14 +142,17 @@ class HomeCleaning(HomePaths):
     def removals(self, study: str) -> list[Path]:
         """Return the folders of studies of this name that `set_aside` has renamed."""
         there = sorted(self.root.iterdir()) if self.root.is_dir() else ()
-        return [each for each in there if (cut := _CUT_OFF.fullmatch(each.name)) and cut[1] == study]
+        named = (each for each in there if (cut := _CUT_OFF.fullmatch(each.name)) and cut[1] == study)
+        return [each for each in named if not self._is_kept(each)]
 
     def end_removal(self, study: str) -> int:
         """Remove what was set aside of studies of this name; return the number of bytes."""
         return self._remove(self.removals(study))
 
     def remove_study(self, study: str) -> int:
-        """Remove the folder of a study; return the number of bytes that were in it."""
+        """Remove the folder of a deleted study, unless it is another store's; return the number of bytes in it."""
+        if self.others(study):
+            return self.end_removal(study)
         with self.set_aside(study):
             pass
         freed = self.end_removal(study)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.advice import place
+from gridsearch.errors import FolderTaken
 from gridsearch.store import claims, deletion, row_lookup, study_queries, worker_queries
 from gridsearch.store.artifacts import Home
 from gridsearch.store.runner_identity import RunnerIdentity
@@ -49,7 +50,7 @@ class StoreReader:
         dead: Callable[[RunnerIdentity], bool] = RunnerIdentity.is_dead,
     ) -> None:
         self.url = url
-        self.home = Home(home)
+        self.home = Home(home, store=url)
         self._database = database
         self._dead = dead
 
@@ -230,6 +231,28 @@ class StoreReader:
         """
         with self._database.read() as connection:
             return study_queries.hashes(connection, row_lookup.find_study(connection, study).id, name)
+
+    def is_folder_of(self, study: str) -> bool:
+        """Return whether the files in a study's folder are its own, and not those of another store's study.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        return self.folder_problem(study) is None
+
+    def folder_problem(self, study: str) -> str | None:
+        """Return what is wrong with a study's folder: that another store's study has it; None if nothing is.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            uid = row_lookup.find_study(connection, study).uid
+        try:
+            self.home.require(study, uid, fresh=False)
+        except FolderTaken as error:
+            return error.message
+        return None
 
     def remnants(self) -> tuple[str, ...]:
         """Return the names of studies that a deletion which was cut off has left in part."""

@@ -35,6 +35,11 @@ def names(connection: Connection) -> list[str]:
     return list(connection.scalars(select(_s.c.name).where(study_is_there()).order_by(_s.c.id)))
 
 
+def uids(connection: Connection) -> dict[str, str]:
+    """Return the ids of all studies by their names."""
+    return {row.name: row.uid for row in connection.execute(select(_s.c.name, _s.c.uid))}
+
+
 def count_trials(connection: Connection, study_id: int) -> int:
     """Return how many trials a study has in Optuna's tables, those that were offered again twice."""
     optuna_id = connection.scalar(select(_s.c.optuna_id).where(_s.c.id == study_id))

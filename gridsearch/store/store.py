@@ -112,15 +112,20 @@ class Store(StudyStore):
         Raises:
             UsageError: the study's name is not allowed, or it holds another dataset or metric.
             StoreError: a study of that name is there that gridsearch did not make.
+            FolderTaken: another store's study of that name has its folder.
         """
         self.home.study_dir(study.name)
+        s = ledger_tables.studies
         with self._database.write() as connection:
+            there = connection.scalar(select(s.c.uid).where(s.c.name == study.name))
+            if there is not None:
+                self.home.require(study.name, there)
             return adding.add(
                 connection,
                 study,
                 drafts,
                 prune=prune,
-                begins=lambda: self.home.set_earlier_aside(study.name),
+                begins=lambda: self.home.begin(study.name),
             )
 
     def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
@@ -326,10 +331,12 @@ class Store(StudyStore):
 
         Raises:
             StudyNotFound: there is no such study.
+            FolderTaken: another store's study has its folder.
             StoreError: a file cannot be removed.
         """
         with self._database.write() as connection:  # nobody claims a trial meanwhile
             row = row_lookup.find_study(connection, study)
+            self.home.require(study, row.uid)
             left = self.home.unfinished(study, keep=claims.running(connection, row.id))
         return self.home.remove_unfinished(study, left)
 

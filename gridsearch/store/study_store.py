@@ -213,16 +213,35 @@ class StudyStore(StoreReader):
                 connection.execute(delete(a).where(*rows))
         return len(numbers)
 
+    def take_folder(self, study: str) -> None:
+        """Mark the folder of a study as its own, before its first file is written; see `Home.take`.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            FolderTaken: another store's study has it.
+            StoreError: the mark cannot be written.
+        """
+        with self._database.read() as connection:
+            uid = row_lookup.find_study(connection, study).uid
+        self.home.take(study, uid)
+
     @retried
     def delete_study(self, study: str) -> int:
         """Delete a study with its trials and files; return the number of bytes that were freed.
 
-        Where the disk has no room for what SQLite notes meanwhile, the files go first: they are the room.
+        Files that another store needs stay; see `Home.others`.  Where the disk has no room for what SQLite notes
+        meanwhile, the files go first: they are the room.
 
         Raises:
             StudyNotFound: there is no such study.
             StoreError: the store cannot be written.
         """
+        with self._database.read() as connection:
+            uid = deletion.uid_of(connection, study)
+        if self.home.others(study):
+            self._delete_rows(study)
+            self.home.leave(study, uid)
+            return self.home.end_removal(study)
         freed = 0
         with self.home.set_aside(study):
             try:

@@ -150,7 +150,7 @@ def study(arguments: argparse.Namespace) -> int:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             err.say("nothing was deleted")
             return 0
-    studies.delete(places, arguments.name)
+    studies.delete(places, arguments.name, warn=err.warn)
     _answer(arguments, *deleted)
     return 0
 

@@ -32,9 +32,12 @@ def alone_in(
 
     Raises:
         StudyNotFound: a study is no longer there.
+        FolderTaken: it is in the folder of a study that is another store's.
         StoreError: the folder cannot be written.
     """
     waited: list[str] = []
+    if folder.is_relative_to(store.home.study_dir(studies[0])):
+        store.take_folder(studies[0])
     with ExitStack() as stack:
         with store.home.writing(folder):
             hold = stack.enter_context(exclusive(folder, say=waited.append))

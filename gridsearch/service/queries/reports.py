@@ -114,7 +114,8 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
     data, notes = asked.of(store, study)
     folder = store.home.report_dir(study, reporting.folder_of(data))
     with ExitStack() as stack:
-        writable = can_be_made(folder)
+        another = store.folder_problem(study)
+        writable = can_be_made(folder) and another is None
         if writable:
             preload_report().join()  # before it is drawn in two processes
             if stack.enter_context(alone_in(store, store.home.report_dir(study), [study], also=folder)):
@@ -145,7 +146,9 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
             ranking = replace(ranking, pareto=compare(ranking))
         content = reporting.report_json(data, ranking=ranking)
         warnings.append(
-            f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
+            f"{another}: there is no page; another --home gets one"
+            if another
+            else f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
         )
     return Report(data, ranking, page, content, reporting.each_once(warnings))
 

@@ -210,6 +210,7 @@ def status_of(store: Store, name: str) -> StudyStatus:
     data = store.study_data(name)
     running = tuple(trial for trial in data.trials if trial.state is TrialState.RUNNING)
     waits = data.counts()[TrialState.WAITING] > 0 and not running
+    own = store.is_folder_of(name)
     return StudyStatus(
         name=data.name,
         counts=data.counts(),
@@ -220,11 +221,12 @@ def status_of(store: Store, name: str) -> StudyStatus:
         resumable=tuple(
             (trial, epoch)
             for trial in data.trials
-            if trial.state is TrialState.WAITING
+            if own
+            and trial.state is TrialState.WAITING
             and trial.epochs
             and (epoch := store.home.checkpoint_epoch(name, trial.number))
         ),
-        quiet=_quiet(store, name, running),
+        quiet=_quiet(store, name, running) if own else {},
         again=data.again,
         metric=data.metric,
         direction=data.direction,
@@ -268,6 +270,7 @@ def view_trial(places: Places, study: str, number: int) -> TrialView:
     """
     with existing(places) as store:
         data = store.study_data(study)
+        own = store.is_folder_of(study)
     found = [trial for trial in data.trials if trial.number == number]
     if not found:
         highest = max((trial.number for trial in data.trials), default=None)
@@ -277,15 +280,21 @@ def view_trial(places: Places, study: str, number: int) -> TrialView:
         raise StoreError(f"study {study!r} has no trial {number}; {there}", hint=again if gone else None)
     home = Home(places.home)
     log = home.log(study, number)
-    home.fetch(log)
-    text = log.read_text(errors="replace") if log.exists() else ""
+    if own:
+        home.fetch(log)
+    path = str(log) if own and log.exists() else None
+    text = log.read_text(errors="replace") if path else ""
     steps = data.steps.get(number, ())
-    path = str(log) if log.exists() else None
     return TrialView(data, found[0], data.epochs.get(number, ()), steps, text, path)
 
 
-def delete(places: Places, study: str) -> None:
-    """Take a study away: its trials, Optuna's record of them, and its files.
+def delete(places: Places, study: str, *, warn: Callable[[str], None] = lambda _: None) -> None:
+    """Take a study away: its trials, Optuna's record of them, and its files, unless another store needs these.
+
+    Args:
+        places: where things lie.
+        study: the study's name.
+        warn: is called with which store that is.
 
     Raises:
         StudyNotFound: there is none.
@@ -303,7 +312,10 @@ def delete(places: Places, study: str) -> None:
                 f"study {study!r} cannot be deleted: a runner trains {running} of its trials",
                 hint=f"end that runner first: {replace(places.again, study=study).stop()}",
             )
+        other = store.home.others(study)
         store.delete_study(study)
+        if other:
+            warn(f"the files of study {study!r} stay: store {other} needs them")
 
 
 def end_deletion(places: Places, study: str) -> bool:
@@ -328,6 +340,7 @@ def clean(places: Places, study: str, *, warn: Callable[[str], None] = lambda _:
 
     Raises:
         StudyNotFound: there is no such study, and nothing is left of one.
+        FolderTaken: the files are those of another store's study.
     """
     with existing(places) as store:
         take_in(store, warn=warn)  # what a runner could not write needs the files that it left
@@ -336,9 +349,10 @@ def clean(places: Places, study: str, *, warn: Callable[[str], None] = lambda _:
         except StudyNotFound:
             if store.clear_remnant(study):
                 return store.home.remove_study(study)
-            if study not in store.home.leftovers(()):
-                raise
-            return store.home.remove_trials(study)
+            if study in store.home.leftovers(()):
+                return store.home.remove_trials(study)
+            store.home.require(study, "")  # says whose files are there
+            raise
 
 
 def tensorboard_folder(places: Places, study: str | None) -> Path:

@@ -276,6 +276,7 @@ def _execute(
     timing: Timing,
 ) -> RunOutcome:
     prepared, added = _join(store, prepared, options, watcher)
+    store.take_folder(prepared.name)
     store.drop_leftovers(prepared.name)
     share = Share(added.study_id, added.ids)
     with interruption.listening(watcher.say) as interrupted:

@@ -12,7 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import DataError, StoreUnreachable, StudyDeleted, StudyNotFound, UsageError
+from gridsearch.errors import (
+    DataError,
+    FolderTaken,
+    StoreUnreachable,
+    StudyDeleted,
+    StudyNotFound,
+    UsageError,
+)
 from gridsearch.random_streams import CHANCE
 from gridsearch.records import TrialState
 from gridsearch.reporting.words.text import plural
@@ -275,9 +282,10 @@ class StoreWorker:
                 return False
             devices = self._devices(prepared)
             ids = self._open_ids(study, prepared)
+            self.store.take_folder(study.name)
         except (StudyNotFound, StoreUnreachable):  # the next look says more
             return False
-        except (UsageError, DataError) as error:
+        except (UsageError, DataError, FolderTaken) as error:
             self._leave_alone(study, _reason(error), error.exit_code)
             return False
         if not ids:

@@ -110,6 +110,7 @@ def best(
     with existing(options.places) as store:
         data = store.study_data(study)
         _refuse_functions(data)
+        store.take_folder(study)
         if data.test is not None and not again:
             if dataset is not None or models or objects:
                 watcher.warn("the test set was used before: without --again neither data nor a model is used")
