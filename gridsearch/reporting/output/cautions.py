@@ -76,7 +76,7 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
         worse = f"{'higher' if ranking.direction == 'minimize' else 'lower'} {_plain_name(ranking.metric)}"
         lucky = f" The best of many is partly lucky: expect a slightly {worse} on new images."
         found.append(
-            f"Ranked on validation data only; the test set was not used.{lucky if _several(ranking) else ''}"
+            f"Ranked on validation data only, not on the test set.{lucky if _several(ranking) else ''}"
         )
     open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
     if any(open_states.values()):

@@ -176,7 +176,7 @@ def test_the_header_says_what_won_by_how_much_and_what_is_not_covered(study):
     assert "lr=0.001 is best: 92.00 % validation accuracy (one seed)." in text
     assert "It is 2.00 percentage points ahead of the runner-up, lr=0.01." in text
     assert "how much another seed would change is unknown" in text
-    assert "the test set was not used" in text
+    assert "Ranked on validation data only, not on the test set." in text
 
 
 def test_equal_means_are_called_equal(study):
