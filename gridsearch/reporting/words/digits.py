@@ -142,11 +142,11 @@ def tick_labels(values: Sequence[float], metric: str) -> list[str]:
     finite = sorted(v for v in shown if math.isfinite(v))
     gaps = [b - a for a, b in pairwise(finite) if b - a > _NOISE * size]
     gap = min((g for g in gaps if math.isfinite(g)), default=size)
-    place = -exponent_of(gap) if gap else 0
+    place = -exponent_of(gap if gap > 1e300 else gap * (1 + 1e-6)) if gap else 0  # 9.9999999e-10 is 1e-09
     top = exponent_of(size) if size else 0
     while place < MOST_DIGITS - 1 - top and not all(_exact(v, place, within=0.05 * gap) for v in finite):
         place += 1
-    fixed = top in FIXED and place <= _PLAIN
+    fixed = top in FIXED and (place <= _PLAIN or top >= -1)  # 0.999999906 is shorter than 9.99999906e-01
     unit = " %" if share else ""
 
     def label(value: float) -> str:

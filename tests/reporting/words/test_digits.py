@@ -53,6 +53,7 @@ def test_what_a_function_gives_in_percent_is_no_fraction():
     assert found == ["30.7", "1000", "1065", "12345678", "1.5e+12", "1.5e-07", "0"]
     assert tick_labels([92.0, 93.0, 94.0], "val_accuracy") == ["92", "93", "94"]
     assert tick_labels([0.9, 1.0, 1.1], "val_accuracy") == ["90 %", "100 %", "110 %"]
+    assert tick_labels([0.999999905, 0.999999906], "y") == ["0.999999905", "0.999999906"]
     assert (show_metric(93.71, "f1"), show_metric(0.9371, "f1")) == ("93.71", "93.71 %")
 
 
