@@ -141,6 +141,14 @@ def test_times_of_cost_are_in_units_that_fit_them(study):
     )
 
 
+def test_a_point_whose_value_is_out_of_all_measure_is_not_on_the_front(study):
+    builder = study({"lr": [0.1, 0.2, 0.3]})
+    for number, value in enumerate((1.0, 2.0, 1e301)):
+        builder.score(number, value).change(number, seconds=1.0 + number)
+    words = [t.get_text() for t in cost_figure(builder.data()).legends[0].get_texts()]
+    assert [text.partition("in")[0] for text in words] == ["1.  1 ", "2.  2 "], words
+
+
 def test_where_less_is_better_the_front_goes_down(study):
     builder = study({"lr": [0.1, 0.2]})
     for number, (seconds, value) in enumerate([(1, 0.5), (2, 0.4)]):
