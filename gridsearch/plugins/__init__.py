@@ -26,6 +26,7 @@ from gridsearch.plugins.lookup import (
     find,
     installed,
     of_object,
+    parameters_of,
 )
 from gridsearch.plugins.objects import Identity, identity
 from gridsearch.plugins.patched import patched
@@ -56,6 +57,7 @@ __all__ = [
     "identity",
     "installed",
     "of_object",
+    "parameters_of",
     "patched",
     "takes_state",
 ]

@@ -181,7 +181,10 @@ class Catalog:
             SpecError: options that it does not take, or lacks.
         """
         plugin = self.find_part("optimizer", name)
-        takes, every = plugin.options(("params",)), plugin.accepts_any_option()
+        trained = next(
+            iter(plugins.parameters_of(plugin.target)), "params"
+        )  # what it trains, whatever it is called
+        takes, every = plugin.options((trained,)), plugin.accepts_any_option()
         problems = [
             f"{key}: optimizer {plugin.name!r} takes no {needed}"
             for key in given
@@ -195,7 +198,7 @@ class Catalog:
                 problems.append(
                     f"optimizer.{option}: {plugin.name!r} has no such option{nearest(option, takes)}"
                 )
-        needed = [o for o in plugin.required_options() if o not in (*options, "params", "lr", "weight_decay")]
+        needed = [o for o in plugin.required_options() if o not in (*options, trained, "lr", "weight_decay")]
         problems += [f"optimizer.{option}: {plugin.name!r} needs this option" for option in needed]
         if problems:
             raise SpecError(problems)

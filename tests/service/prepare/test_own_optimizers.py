@@ -32,6 +32,10 @@ OWN = """
                 for p in group["params"]:
                     p.sub_(p.grad.sign(), alpha=group["lr"] * group["scale"])
 
+    class Called(torch.optim.SGD):
+        def __init__(self, weights, lr, scale=1.0):
+            super().__init__(weights, lr * scale)
+
     class NoRate(torch.optim.Optimizer):
         def __init__(self, params):
             super().__init__(params, {})
@@ -66,13 +70,17 @@ def trained(study):
 
 
 def test_code_of_files_trains_in_packs_and_a_change_of_it_makes_new_trials(own):
-    grid = {"optimizer": ["adam", "own.py:Signs", "torch.optim:Adagrad"], "lr": [0.01, 0.02], "mixup": 0.2}
+    grid = {
+        "optimizer": ["own.py:Called", "own.py:Signs", "torch.optim:Adagrad"],
+        "lr": [0.01, 0.02],
+        "mixup": 0.2,
+    }
     first = gs.run(grid, augment="own.py:noise", executor="inline", report=False, study="s", **HOW)
     assert (first.new, first.failed) == (6, 0)
     again = gs.run(grid, augment="own.py:noise", executor="inline", report=False, study="s", **HOW)
     assert (again.new, again.reused) == (0, 6)
     by_name = {t.settings.optimizer: t.settings for t in trained("s")}
-    assert by_name.keys() == {"adam", "own.py:Signs", "torch.optim:Adagrad"}
+    assert by_name.keys() == {"own.py:Called", "own.py:Signs", "torch.optim:Adagrad"}
     assert by_name["own.py:Signs"].optimizer_options == {"scale": 1}
     assert by_name["torch.optim:Adagrad"].optimizer_source is None
     assert len({t.settings.augment_source for t in trained("s")} - {None}) == 1
@@ -142,6 +150,7 @@ def test_classes_and_functions_of_the_session_are_given_as_they_are(own):
         ("optimizer=torch.optim:LBFGS", "computes the loss several times a step"),
         ("optimizer=own.py:Signs optimizer.scal=2", "has no such option; did you mean 'scale'?"),
         ("optimizer=own.py:Signs optimizer.lr=2", "optimizer.lr: use the recipe's key lr instead"),
+        ("optimizer=own.py:Called optimizer.weights=2", "'own.py:Called' has no such option"),
         ("optimizer=adam optimizer.betas=1", "optimizer.betas: 'adam' takes no options"),
         ("optimizer=own.py:NoRate lr=.1,.2", "lr: optimizer 'own.py:NoRate' takes no lr"),
         ("optimizer=own.py:NoRate weight_decay=.1", "optimizer 'own.py:NoRate' takes no weight_decay"),
