@@ -110,6 +110,20 @@ def test_splits_and_groups_are_used_and_said(folder):
     assert without.groups is None
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("is_valid", ("0", "1")), ("fold", ("1", "2")), ("isTest", ("no", "yes")), ("what", ("train", "test"))],
+)
+def test_a_column_that_seems_to_part_the_images_and_is_not_used_is_said(folder, column, cells):
+    rows = [(*row, cells[i % 2]) for i, row in enumerate(ROWS)]
+    path = listed(folder, text_of(f"path,label,{column}", rows))
+    note = f"column '{column}' is not used, and seems to say which images are for tests or validation"
+    assert note in str(load(path).notes)
+    assert "is not used" not in str(load(path, split=None).notes)
+    more = [(*row, cell) for row, cell in zip(ROWS, "abcdefgh", strict=True)]
+    assert "is not used" not in str(load(listed(folder, text_of("path,label,age", more))).notes)
+
+
 def test_the_fingerprint_is_of_what_is_in_the_images_and_the_rows_and_not_of_where_they_lie(folder):
     base = fingerprint(listed(folder, text_of("path,label", ROWS)))
     assert fingerprint(listed(folder, text_of("file;class", ROWS, ";"), "other.csv")) == base

@@ -13,6 +13,7 @@ from gridsearch.zoo.datasets.class_labels import is_missing
 from gridsearch.zoo.datasets.csv_table import read_table
 from gridsearch.zoo.datasets.file_images import MEMORY_LIMIT, FileImages
 from gridsearch.zoo.datasets.folder_paths import Skipped, is_named_as_image, shown
+from gridsearch.zoo.datasets.layout import role_of, words_of
 from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
 from gridsearch.zoo.datasets.scan import TRAIN, Found
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _LAYOUT = "a CSV file has columns of paths and labels, and may have one of splits (train, val, test) and one of groups"
 _NAMED = 3
+_PARTS = frozenset({"fold", "folds", "kfold", "split", "splits"})
+"""Words in the name of a column that parts the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,13 @@ class CsvDataset(FileImages):
         skipped = Skipped()
         if read.empty:
             skipped.more.append(f"{read.empty} empty line{'s' * (read.empty > 1)} left out")
+        if split == "auto" and "split" not in of:
+            skipped.more += [
+                f"column {shown(name)!r} is not used, and seems to say which images are for tests or validation: "
+                "--set data.split takes a column of the words train, val and test, and none ignores it"
+                for name in read.columns
+                if name not in of.values() and _seems_to_split(name, read)
+            ]
         _check_cells(table, read, of)
         _check_splits(table, read, of)
         rows = [
@@ -108,6 +118,14 @@ class CsvDataset(FileImages):
         assert part is not None, "all are checked"
         group = cells[of["group"]] if "group" in of else ""
         return Found(self.path.parent / tilde(written), shown(written), 0, part, group)
+
+
+def _seems_to_split(column: str, read: CsvTable) -> bool:
+    """Whether a column may part the images: by its name (`is_valid`, `fold`), or because it holds names of splits."""
+    if role_of(column) is not None or _PARTS.intersection(words_of(column)):
+        return True
+    parts = {part_of(cell) if cell else TRAIN for _, cells in read.rows for cell in [cells.get(column, "")]}
+    return len(parts) > 1 and None not in parts
 
 
 def _check_header(table: Table, path: Path) -> None:
