@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import PluginError, said
-from gridsearch.plugins.lookup import OBJECTIVES, Plugin, find, parameters_of
+from gridsearch.plugins.lookup import OBJECTIVES, Plugin, find, parameters_of, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,7 +32,7 @@ def as_objective(plugin: Plugin) -> Plugin:
         PluginError: it cannot.
     """
     try:
-        inspect.signature(plugin.target).bind({}, 0, **({"state": None} if takes_state(plugin) else {}))
+        signature_of(plugin.target).bind({}, 0, **({"state": None} if takes_state(plugin) else {}))
     except ValueError:  # a builtin without a signature; the call will show
         return plugin
     except TypeError as error:
@@ -122,7 +122,7 @@ def as_augmentation(plugin: Plugin) -> Plugin:
         )
     names = parameters_of(plugin.target)
     try:
-        inspect.signature(plugin.target).bind(None, **({"generator": None} if "generator" in names else {}))
+        signature_of(plugin.target).bind(None, **({"generator": None} if "generator" in names else {}))
     except ValueError:  # a builtin without a signature; the call will show
         return plugin
     except TypeError as error:
@@ -134,7 +134,4 @@ def as_augmentation(plugin: Plugin) -> Plugin:
 
 def takes_state(plugin: Plugin) -> bool:
     """Return whether an objective has a parameter `state`, for what it yielded last before it was interrupted."""
-    try:
-        return "state" in inspect.signature(plugin.target).parameters
-    except (TypeError, ValueError):
-        return False
+    return "state" in parameters_of(plugin.target)

@@ -303,10 +303,27 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
     )
 
 
+def signature_of(target: Any) -> inspect.Signature:
+    """Return how something is called.
+
+    What a decorator has put around a function bears, by `functools.wraps`, the signature of that function.  It counts
+    where the decorator's own function takes anything and hands it on; else the decorator has changed it.
+
+    Raises:
+        TypeError: it cannot be called; ValueError: it has no signature.
+    """
+    try:
+        own = inspect.signature(target, follow_wrapped=False)
+    except ValueError:  # as that of `functools.lru_cache`, in C
+        return inspect.signature(target)
+    hands_on = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in own.parameters.values())
+    return inspect.signature(target) if hands_on else own
+
+
 def parameters_of(target: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of something that can be called; none where it has no signature."""
     try:
-        return inspect.signature(target).parameters
+        return signature_of(target).parameters
     except (TypeError, ValueError):
         return {}
 
