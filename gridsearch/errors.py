@@ -23,10 +23,12 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+from traceback import format_exception, format_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import TracebackType
 
 
 class GridsearchError(Exception):
@@ -195,8 +197,29 @@ def said(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception as failed:  # noqa: BLE001 - whatever it raises, what failed is the error itself
+    except RAISED as failed:  # whatever it raises, what failed is the error itself
         return f"(its __str__ raised {type(failed).__name__})"
+    return valid_text(text)
+
+
+def traced(error: BaseException, traceback: TracebackType | None = None) -> str:
+    """Return an error with its traceback, as text that any file can hold.
+
+    What Python asks of an error for that (its notes, its cause) may be the user's code too, and fail.
+
+    Args:
+        error: what was raised.
+        traceback: a part of its traceback, None for all of it.
+    """
+    shown = traceback or error.__traceback__
+    try:
+        text = "".join(format_exception(type(error), error, shown))
+    except RAISED as failed:
+        frames = "".join(format_tb(shown))
+        text = (
+            f"Traceback (most recent call last):\n{frames}{type(error).__name__}: {said(error)}\n"
+            f"(its traceback cannot be shown in full: {type(failed).__name__})\n"
+        )
     return valid_text(text)
 
 

@@ -10,14 +10,13 @@ import contextlib
 import inspect
 import math
 import time
-import traceback
 from collections.abc import Generator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch import plugins
-from gridsearch.errors import PluginError, StoreError, valid_text
+from gridsearch.errors import PluginError, StoreError, traced, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed, from_keyboard
 from gridsearch.executors.call_states import CallStates, Unusable, kind_of
 from gridsearch.executors.logs import LogStream, one_line
@@ -154,7 +153,7 @@ def _failed(trial: Trial[FunctionSettings], error: BaseException) -> TrialFailed
         attempt=trial.attempt,
         reason="error",
         message=message,
-        traceback=message if wrong else valid_text(traceback.format_exc()),
+        traceback=message if wrong else traced(error),
     )
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gridsearch.errors import RAISED, PluginError, StoreError, valid_text
+from gridsearch.errors import RAISED, PluginError, StoreError, traced
 from gridsearch.executors.borrowed_process import Printing, borrowed, from_keyboard
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.trial_material import TrialMaterial
@@ -256,7 +255,7 @@ class PackTrainer:
                 worker=self.setup.name,
                 id=request.id,
                 error=one_line(error).removeprefix("ModelRefused: "),
-                traceback=valid_text(traceback.format_exc()),
+                traceback=traced(error),
             )
         return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
 
@@ -331,7 +330,7 @@ class PackTrainer:
         return Unwritable(worker=self.setup.name, message=error.message, hint=error.hint)
 
     def _fail(self, lanes: Iterable[Lane], error: BaseException) -> None:
-        text = valid_text(traceback.format_exc())
+        text = traced(error)
         for lane in lanes:
             self.emit(
                 TrialFailed(

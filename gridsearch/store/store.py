@@ -215,7 +215,7 @@ class Store(StudyStore):
                     trial=row.id,
                     attempt=row.attempt,
                     reason="died",
-                    message=f"{reason} {row.tries} time{'s' if row.tries > 1 else ''}",
+                    message=f"{reason}, {row.tries} times" if row.tries > 1 else reason,
                     traceback="",
                 )
                 for row in rows

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.errors import GridsearchError, cut, said, valid_text
+from gridsearch.errors import GridsearchError, cut, said, traced
 from gridsearch.records import TrialFailed
 from gridsearch.training.model_outputs import ModelRefused
 
@@ -36,13 +35,13 @@ def failure(lane: Lane[ImageSettings], error: BaseException) -> TrialFailed:
     if isinstance(error, ModelRefused | GridsearchError):
         text = said(error)
     else:
-        text = "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
+        text = traced(error, own)
     return TrialFailed(
         trial=lane.trial.id,
         attempt=lane.trial.attempt,
         reason=reason,
         message=_one_line(error, own),
-        traceback=valid_text(text),
+        traceback=text,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import gridsearch as gs
 from gridsearch import errors
-from gridsearch.errors import GridsearchError, SpecError, StudyNotFound, said
+from gridsearch.errors import GridsearchError, SpecError, StudyNotFound, said, traced
 
 
 def tree(kind=GridsearchError):
@@ -89,9 +89,32 @@ class _NoText(Exception):
         return self.args
 
 
+class _Exits(Exception):
+    def __str__(self):
+        raise SystemExit(7)
+
+
+class _Forwarding(Exception):
+    """As of an API, whose attributes are those of an answer; an error of the second kind has none."""
+
+    def __getattr__(self, name):
+        return getattr(self.response, name)
+
+
+def test_an_error_is_shown_with_its_traceback_whatever_python_meets_when_it_asks_it():
+    try:
+        raise _Forwarding("no answer")
+    except _Forwarding as error:
+        text = traced(error)
+    assert "in test_an_error_is_shown" in text
+    assert "_Forwarding: no answer\n" in text
+    assert traced(ValueError("a\ud800")) == "ValueError: a?\n"
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
+        (_Exits(), "(its __str__ raised SystemExit)"),
         (_Failing("x"), "(its __str__ raised IndexError)"),
         (_NoText(), "(its __str__ raised TypeError)"),
         (ValueError("a\ud800b\0"), "a?b\ufffd"),

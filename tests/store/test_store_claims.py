@@ -123,11 +123,11 @@ def test_a_trial_whose_workers_keep_dying_has_failed_after_its_retries(store, th
     back = store.requeue([(taken.id, taken.attempt)], retries=2)
     assert [(r.tries, r.requeued) for r in back] == [(3, False)]
     record, _ = store.trial_record("digits", 0)
-    assert (record.state, record.error, record.attempts) == (TrialState.FAILED, "worker died 3 times", 3)
+    assert (record.state, record.error, record.attempts) == (TrialState.FAILED, "worker died, 3 times", 3)
     optuna_trial = optuna.load_study(study_name="digits", storage=reader(store)).trials[0]
     assert optuna_trial.state.name == "FAIL"
     assert optuna_trial.user_attrs["outcome"] == "failed"
-    assert optuna_trial.user_attrs["error"] == "worker died 3 times"
+    assert optuna_trial.user_attrs["error"] == "worker died, 3 times"
 
 
 def test_a_released_claim_does_not_count_as_a_try(store, three):

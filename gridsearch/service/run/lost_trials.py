@@ -94,5 +94,6 @@ class LostTrials:
                     self._run.observer.say(f"trial {back.number}: starts again ({tries})")
                 self._source.look_soon()
             else:
+                times = f" {back.tries} times" if back.tries > 1 else ""
                 self._run.progress.move(TrialState.WAITING, TrialState.FAILED)
-                self._run.observer.warn(f"trial {back.number}: failed, {failed or reason} {back.tries} times")
+                self._run.observer.warn(f"trial {back.number}: failed, {failed or reason}{times}")
