@@ -11,6 +11,7 @@ from .errors import (
     DataError as DataError,
     DeviceError as DeviceError,
     EngineUnreachable as EngineUnreachable,
+    FolderTaken as FolderTaken,
     GridsearchError as GridsearchError,
     GridsearchWarning as GridsearchWarning,
     PluginError as PluginError,
