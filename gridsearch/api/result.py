@@ -98,8 +98,10 @@ class StudyResult:
         """Return one line: how much there is, and what is best."""
         from gridsearch.reporting.words.text import plural, printable, show_params
 
-        trials, points, best = len(self.data.trials), len(self.ranking.points), self.ranking.best
+        trials, points, best = len(self.data.trials), len(self.ranking.listed), self.ranking.best
         words = f"{plural(trials, 'trial')} of {plural(points, 'point')}"
+        if apart := len(self.ranking.incomparable):
+            words += f" ({apart} of them apart)"
         counts = self.data.counts()
         words += "".join(f", {counts[s]} {s}" for s in ("failed", "diverged", "pruned") if counts[s])
         if left := counts["waiting"] + counts["running"]:

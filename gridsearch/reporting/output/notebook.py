@@ -12,6 +12,7 @@ from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printa
 
 if TYPE_CHECKING:
     from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_ROWS: Final = 10
@@ -25,6 +26,7 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
         words.warning,
         f"{words.won} {words.margin}".strip(),
         mixed_words(data, ranking),
+        _apart_words(ranking),
     )
     lines = [line for line in said if line]
     heading = ("rank", "point", "n", metric_name(ranking.metric), "95 % interval", "")
@@ -35,7 +37,7 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
             str(p.n),
             show_result(p, ranking.digits_of()),
             show_interval(p, ranking.digits_of()),
-            "best" if p is ranking.best else "tied" if p.tied_with_best else "",
+            _mark(p, ranking),
         )
         for p in ranking.listed[:MOST_ROWS]
     ]
@@ -52,3 +54,22 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
             hidden=plural(hidden, "more point") if hidden else "",
         )
     )
+
+
+def _apart_words(ranking: Ranking) -> str:
+    """Say that the table has points besides which have ranks of their own; "" where it has none."""
+    count = len(ranking.incomparable)
+    if not count:
+        return ""
+    are = "is" if count == 1 else "are"
+    return (
+        f"{plural(count, 'point')} of other images, settings or code {are} ranked separately, below, and not compared "
+        "with the others."
+    )
+
+
+def _mark(point: RankedPoint, ranking: Ranking) -> str:
+    """Return the word beside a point; "" where there is nothing to say."""
+    if any(point is other for other in ranking.incomparable):
+        return "apart"
+    return "best" if point is ranking.best else "tied" if point.tied_with_best else ""

@@ -29,6 +29,21 @@ def test_a_result_says_by_what_it_is_ranked_and_which_points_lost_seeds(study):
     )
 
 
+def test_points_that_are_ranked_separately_are_told_and_counted(study):
+    """They may have the better value below the winner, and a rank of their own."""
+    whole = study({"lr": [0.1, 0.2, 0.3]}).data()
+    first = rank(replace(whole, trials=whole.trials[:1]))
+    others = rank(replace(whole, trials=whole.trials[1:]))
+    ranking = replace(first, incomparable=others.points)
+    text = ranking_html(whole, ranking)
+    assert (
+        "<p>2 points of other images, settings or code are ranked separately, below, and not compared" in text
+    )
+    assert [row.count("<td>apart</td>") for row in text.split("<tr>")[2:]] == [0, 1, 1]
+    assert ": 3 trials of 3 points (2 of them apart); best" in repr(StudyResult(whole, ranking))
+    assert "apart" not in ranking_html(whole, rank(whole)) + repr(StudyResult(whole, rank(whole)))
+
+
 def test_hostile_names_stay_text_in_a_notebook(study, hostile):
     data = study({"model.x": list(hostile[:9]), "lr": [0.1]}, name="<img src=x>").data(dataset="<script>")
     text = ranking_html(data, rank(data))
