@@ -70,7 +70,7 @@ class Oracle:
         x, y = torch.from_numpy(pixels), torch.from_numpy(images.train_labels)
         train = torch.from_numpy(parts.train)
         shape = SimpleNamespace(channels=1, image_size=images.train_images.shape[2:], num_classes=3)
-        torch.manual_seed(stream(seed, "weights"))
+        torch.default_generator.manual_seed(stream(seed, "weights"))
         model = build(settings, shape).double()
         self.theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
         optimizer = torch.optim.Adam(
@@ -86,7 +86,7 @@ class Oracle:
             loss_sum = 0.0
             model.train()
             for chosen in train[order].split(settings.batch):
-                torch.manual_seed(stream(seed, "step", len(self.steps)))
+                torch.default_generator.manual_seed(stream(seed, "step", len(self.steps)))
                 optimizer.zero_grad()
                 loss = F.cross_entropy(model(x[chosen]), y[chosen], label_smoothing=settings.label_smoothing)
                 loss.backward()

@@ -74,7 +74,7 @@ def train_plainly(
     x, y = torch.from_numpy(pixels).to(dtype), torch.from_numpy(images.train_labels)
     train, val = torch.from_numpy(parts.train), torch.from_numpy(parts.val)
     reseed(stream(seed, "weights"))
-    torch.manual_seed(stream(seed, "weights"))
+    torch.default_generator.manual_seed(stream(seed, "weights"))
     # not `to`, which would make real numbers of complex ones
     model = build()._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
     model._apply(lambda t: t.to(torch.complex128) if t.is_complex() else t)
@@ -102,7 +102,7 @@ def train_plainly(
         for chosen in train[order].split(settings.batch):
             if single and len(chosen) == 1 < settings.batch:
                 continue
-            torch.manual_seed(stream(seed, "step", step))
+            torch.default_generator.manual_seed(stream(seed, "step", step))
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=rounds):
                 logits = model(laid_out(x[chosen]))
@@ -119,7 +119,7 @@ def train_plainly(
             seen += len(chosen)
             step += 1
         losses.append(total / seen)
-        torch.manual_seed(stream(seed, "evaluation", epoch))
+        torch.default_generator.manual_seed(stream(seed, "evaluation", epoch))
         evaluated = averaged(states, settings.ema) if settings.ema else {}
         with torch.autocast("cpu", torch.bfloat16, enabled=rounds):
             logits = logits_of(model, evaluated, laid_out(x[val])).to(dtype)

@@ -56,7 +56,7 @@ def plain_loop(settings, seed, data, build, make_optimizer, make_scheduler=None,
         of_train = pixels[parts.train]
         pixels = (pixels - of_train.mean((0, 2, 3), keepdims=True)) / of_train.std((0, 2, 3), keepdims=True)
     x, y = torch.from_numpy(pixels), torch.from_numpy(data.train_labels)
-    torch.manual_seed(stream(seed, "weights"))
+    torch.default_generator.manual_seed(stream(seed, "weights"))
     model = build(settings, Shape(data.train_images, len(data.class_names))).double()
     if settings.dropout is not None:
         for module in model.modules():
@@ -74,7 +74,7 @@ def plain_loop(settings, seed, data, build, make_optimizer, make_scheduler=None,
         loss_sum = hits = seen = 0
         for i in range(steps_per_epoch):
             chosen = torch.from_numpy(parts.train)[order[i * settings.batch : (i + 1) * settings.batch]]
-            torch.manual_seed(stream(seed, "step", step))
+            torch.default_generator.manual_seed(stream(seed, "step", step))
             optimizer.zero_grad()
             logits = model(x[chosen])
             loss = objective.loss(logits, y[chosen])

@@ -138,7 +138,7 @@ class Oracle:
             pixels = (pixels - of_train.mean(axes, keepdims=True)) / of_train.std(axes, keepdims=True)
         x, y = torch.from_numpy(pixels), torch.from_numpy(images.train_labels)
         train = torch.from_numpy(parts.train)
-        torch.manual_seed(stream(seed, "weights"))
+        torch.default_generator.manual_seed(stream(seed, "weights"))
         self.model = model = build(settings, data).double()
         self.x_val = x[parts.val]
         optimizer = optimizer_of(settings, model.parameters())
@@ -151,7 +151,7 @@ class Oracle:
             model.train()
             total = hits = 0
             for chosen in train[order].split(settings.batch):
-                torch.manual_seed(stream(seed, "step", step))
+                torch.default_generator.manual_seed(stream(seed, "step", step))
                 optimizer.zero_grad()
                 logits = model(x[chosen])
                 loss = objective.loss(logits, y[chosen])
