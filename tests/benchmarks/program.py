@@ -50,12 +50,18 @@ def _peak(process: psutil.Process) -> float:
     return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:"))
 
 
-def run(*words: str, home: str) -> Run:
-    """Run a command that takes `--json`, in a home of its own; a failure stops the benchmark."""
+def run(*words: str, home: str, **variables: str) -> Run:
+    """Run a command that takes `--json`, in a home of its own; a failure stops the benchmark.
+
+    Args:
+        words: the command's.
+        home: the home.
+        variables: of the environment.
+    """
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "gridsearch", *words, "--json", "-q"],
-        env={**os.environ, "GRIDSEARCH_HOME": home},
+        env={**os.environ, "GRIDSEARCH_HOME": home, **variables},
         stdout=subprocess.PIPE,
     )
     watch = _Watch(process.pid)

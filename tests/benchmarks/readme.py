@@ -42,6 +42,19 @@ def torch_alone() -> float:
     return int(subprocess.check_output([sys.executable, "-c", code])) / 1e6
 
 
+def without_compiler(n: int) -> Spread:
+    """How many times as long two epochs of the command take without a C compiler, run in turn."""
+    ratios = []
+    for _ in range(n):
+        walls = []
+        for kernels in ("off", "on"):
+            with tempfile.TemporaryDirectory() as home:
+                words = (*COMMAND, "--epochs", "2", "--no-report")
+                walls.append(program.run(*words, home=home, GRIDSEARCH_KERNELS=kernels).wall)
+        ratios.append(walls[0] / walls[1])
+    return Spread.of(ratios, "times")
+
+
 def digest_of_templates() -> str:
     """The SHA-256 of all that the report's page is made of, by the files' names and contents."""
     found = hashlib.sha256()
@@ -86,12 +99,14 @@ def sentence(measured: dict[str, Any]) -> str:
         f"The picture: 6 trials of 10 epochs of a LeNet on Fashion-MNIST, {figures['wall']['median']:.0f} s from start "
         f"to report on {hardware['cores']} cores ({hardware['cpu']} with {vectors}, n={figures['wall']['n']}; "
         f"`python -m tests.benchmarks.readme`). A worker took {figures[MEMORY]['median']:.0f} MB, "
-        f"{figures['torch alone'].removesuffix(' MB')} of them torch's own."
+        f"{figures['torch alone'].removesuffix(' MB')} of them torch's own. Without a C compiler two epochs of it take "
+        f"{figures[COMPILER]['median']:.1f} times as long (n={figures[COMPILER]['n']})."
     )
     return textwrap.fill(words, 120, break_on_hyphens=False, break_long_words=False)
 
 
 MEMORY = "a worker's resident memory"
+COMPILER = "two epochs without a compiler"
 
 
 def main(n: int = 1) -> None:
@@ -112,6 +127,7 @@ def main(n: int = 1) -> None:
             "wall": Spread.of(walls, "s"),
             MEMORY: Spread.of(memories, "MB"),
             "torch alone": f"{alone:.0f} MB",
+            COMPILER: without_compiler(2),
             "sum of the trials' seconds (last run)": round(training, 1),
             "ranking (last run)": {json.dumps(p["params"]): round(p["mean"], 4) for p in found["points"]},
             "picture (last run)": digest_of_picture(),
