@@ -14,7 +14,7 @@ from torch import nn
 if TYPE_CHECKING:
     import random
 
-_KINDS = ("spectrum", "turned", "ranked", "projected", "curve", "chosen", "volume", "wide", "several")
+_KINDS = ("spectrum", "turned", "ranked", "projected", "curve", "chosen", "wide", "several")
 
 
 def layer(r: random.Random) -> tuple[str, int, bool]:
@@ -41,8 +41,6 @@ class Called(nn.Module):
             self.register_buffer("still", torch.tensor([1.0, 0, 0, 0, 1, 0]))
         if self.kind == "projected":
             self.read = nn.LSTM(channels, channels + 2, proj_size=channels, bidirectional=self.beside)
-        if self.kind == "volume":
-            self.conv = nn.Conv3d(1, self.number, 3, padding=1, bias=self.beside)
         if self.kind == "wide":
             self.scale = nn.Parameter(torch.rand(channels))
 
@@ -64,7 +62,7 @@ class Called(nn.Module):
 
     def ranked(self, x):
         """The largest numbers, and what lies where they lie, backwards."""
-        found, places = x.flatten(2).topk(min(self.number, x[0, 0].numel()), 2)
+        found, places = untied(x.flatten(2)).topk(min(self.number, x[0, 0].numel()), 2)
         other = x.flip(2).flatten(2).gather(2, places) if self.beside else found.sort(2).values
         return (found + other).unsqueeze(2)
 
@@ -79,13 +77,9 @@ class Called(nn.Module):
 
     def chosen(self, x):
         """Rows that an image chooses, as often as there are images."""
-        best = x.detach().mean((1, 3)).argmax(1)
+        best = untied(x.detach().mean((1, 3))).argmax(1)
         taken = torch.zeros(x.shape[0], x.shape[2], dtype=x.dtype).scatter(1, best[:, None], 1)
         return x * (taken + 0.5)[:, None, :, None]
-
-    def volume(self, x):
-        """A convolution over channels, too."""
-        return self.conv(x.unsqueeze(1)).flatten(1, 2)
 
     def wide(self, x):
         """Double precision in the midst of it."""
@@ -94,3 +88,8 @@ class Called(nn.Module):
     def several(self, x):
         """Of many activations."""
         return torch.stack([x * i for i in range(1, 3 + self.number)]).logcumsumexp(0)[-1]
+
+
+def untied(x: torch.Tensor) -> torch.Tensor:
+    """Return numbers of which no two are equal but for rounding, which would choose among them."""
+    return x + torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)
