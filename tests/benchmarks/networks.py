@@ -1,7 +1,7 @@
 """Images per second of many networks: a plain loop, single lanes, packs, and what `--lanes auto` chooses.
 
     python -m tests.benchmarks.networks [--others] [--only NAME:BATCH ...] [--name NAME] [--starts N]
-                                        [--rounds N] [--seconds S] [--processes N] [--keep]
+                                        [--rounds N] [--seconds S] [--processes N] [--processor-time] [--keep]
 
 Eight trials that differ in lr, on as many one-threaded processes as there are cores (two).  For each row of
 `network_rows`, ways take turns for some rounds, each in processes of its own, in all of them at once, for a second or
@@ -14,7 +14,8 @@ library for products that torch brings.  Pixels are noise: the arithmetic does n
 
 All rows take 25 minutes and are written to results/networks.json.  `--others` measures networks as many people write
 them instead, into results/other_networks.json.  With `--only` rows are printed alone, and with
-`--keep` take their place in the file; measuring on one core wants `--processes 1`.
+`--keep` take their place in the file; measuring on one core wants `--processes 1`.  Where others use the cores, too,
+ratios by `--processor-time` vary less: of a process with one thread it is the wall time of a core of its own, about.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def together(group: Sequence[Child], name: str, **options: object) -> list[dict[
 
 
 def measure(
-    row: Row, processes: int, *, starts: int, rounds: int, seconds: float, bf16: bool
+    row: Row, processes: int, *, starts: int, rounds: int, seconds: float, clock: str, bf16: bool
 ) -> dict[str, Any]:
     """Return what was found of a row, rates in images per second of all processes together, one for each round."""
     flops = model_flops(row.build(), row.batch, row.image)
@@ -116,13 +117,13 @@ def measure(
             ways[f"lanes {lanes} {dtype}"] = ("prepare", {"lanes": lanes, "dtype": dtype})
     rates: dict[str, list[float]] = {}
     for _ in range(starts):
-        more = rates_of(row, processes, ways, steps=steps, rounds=rounds, seconds=seconds)
+        more = rates_of(row, processes, ways, steps=steps, rounds=rounds, seconds=seconds, clock=clock)
         rates = {way: rates.get(way, []) + more[way] for way in more}
     return found | {"auto": chosen, "rates": rates}
 
 
 def rates_of(
-    row: Row, processes: int, ways: dict[str, Way], *, steps: int, rounds: int, seconds: float
+    row: Row, processes: int, ways: dict[str, Way], *, steps: int, rounds: int, seconds: float, clock: str
 ) -> dict[str, list[float]]:
     """Return the rates of each way that its processes can train, which take turns for some rounds."""
     plain, ours = {**os.environ, "OMP_NUM_THREADS": "1"}, worker_environment(threads=1)
@@ -139,7 +140,7 @@ def rates_of(
         for turn in range(rounds):
             for way in list(there) if turn % 2 == 0 else list(reversed(there)):
                 answers = together(there[way], "train", way=way, seconds=seconds)
-                rates[way].append(sum(a["images"] / a["seconds"] for a in answers))
+                rates[way].append(sum(a["images"] / a[clock] for a in answers))
     return rates
 
 
@@ -209,6 +210,9 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each start")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a way in a round, at least")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--processor-time", action="store_true", help="rates by it: others use the cores, too"
+    )
     parser.add_argument("--no-bf16", action="store_true")
     parser.add_argument(
         "--keep", action="store_true", help="with --only: write the rows into the result, too"
@@ -240,6 +244,7 @@ def main(words: Sequence[str]) -> None:
             starts=chosen.starts,
             rounds=chosen.rounds,
             seconds=chosen.seconds,
+            clock="processor" if chosen.processor_time else "wall",
             bf16=bf16,
         )
         figures[row.title] = figures_of(found, matrix)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
-from torch import nn
 
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime import built_plan
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.metrics import Diverged
-from gridsearch.training.model_setup import build_network
+from gridsearch.training.model_setup import build_network, pays_channels_last
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
@@ -193,8 +192,7 @@ def _plain(case: Case, k: int, images: ImageData, *, leaves: bool, **how: Any) -
     """Train a lane by a plain loop, for as many epochs as it trains in its pack."""
     short = leaves and len(case.settings) > 1 and k % 2 == 0
     settings = dataclasses.replace(case.settings[k], epochs=1 if short else EPOCHS)
-    convolves = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in case.make().modules())
-    how["channels_last"] = convolves and settings.dtype != "float64"
+    how["channels_last"] = pays_channels_last(case.make(), Precision.of(settings.dtype, CPU))
     return train_plainly(case.make, settings, case.seeds[k], images, **how)
 
 

@@ -51,7 +51,8 @@ class Called(nn.Module):
         return x + y if self.beside and x.shape == y.shape else y
 
     def spectrum(self, x):
-        """Weights of frequencies."""
+        """Weights of frequencies, of which torch has none in bfloat16."""
+        x = x.to(self.weight.dtype)
         weight = torch.view_as_complex(self.weight)[:, None, None]
         return torch.fft.irfft2(torch.fft.rfft2(x, norm="ortho") * weight, s=x.shape[2:], norm="ortho")
 
