@@ -127,7 +127,7 @@ def main(n: int = 1) -> None:
             "wall": Spread.of(walls, "s"),
             MEMORY: Spread.of(memories, "MB"),
             "torch alone": f"{alone:.0f} MB",
-            COMPILER: without_compiler(2),
+            COMPILER: without_compiler(3),
             "sum of the trials' seconds (last run)": round(training, 1),
             "ranking (last run)": {json.dumps(p["params"]): round(p["mean"], 4) for p in found["points"]},
             "picture (last run)": digest_of_picture(),
