@@ -25,7 +25,7 @@ from sqlalchemy import (
     insert,
     literal,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from gridsearch.records import TrialState
 from gridsearch.store import ledger_tables
@@ -148,7 +148,11 @@ def upsert(
 @lru_cache
 def _upsert(dialect: str, table: Table, unique: tuple[str, ...], columns: tuple[str, ...]) -> Any:
     # Built once: to build a statement takes as long as to execute it.
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    statement: Any = sqlite.insert(table)
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # all its drivers, a tenth of what `status` imports
+
+        statement = postgresql.insert(table)
     changed = {name: statement.excluded[name] for name in columns if name not in unique}
     if changed:
         return statement.on_conflict_do_update(index_elements=unique, set_=changed)

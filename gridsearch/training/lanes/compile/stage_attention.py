@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
@@ -47,7 +48,7 @@ def product(r: StageReader, a: torch.Tensor, b: torch.Tensor, scale: float = 1.0
     """Return the codes of products of matrices, [B, ..., M, K] times [B, ..., K, N]."""
     if a.dim() != b.dim() or a.dim() < 3 or a.shape[-1] != b.shape[-2]:
         raise NoPlan("a product of other than an image's own matrices")
-    before = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]
+    before = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     (rows, depth), columns = a.shape[-2:], b.shape[-1]
     expanded = [x.expand(*before, *x.shape[-2:]) for x in (a, b)]
     _, at = r.images_first(expanded[0])

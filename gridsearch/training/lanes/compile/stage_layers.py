@@ -118,13 +118,17 @@ def _max_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
     maps, flat = _maps_of(m, x)
     kernel, stride, dilation = (of_rows(m, s) for s in (m.kernel_size, _stride(m), m.dilation))
     padding = of_rows(m, m.padding, 0)
-    like = torch.empty(1, *maps.shape[1:], device="meta")
-    sides = F.max_pool2d(like, kernel, stride, padding, dilation, m.ceil_mode).shape[2:]
+    sides = F.max_pool2d(_one_map(maps), kernel, stride, padding, dilation, m.ceil_mode).shape[2:]
     stage = MaxPool(kernel, stride, padding)
     whole = shape_after(stage, tuple(maps.shape[1:]))[1:] == tuple(sides)
     if whole and dilation == (1, 1) and kernel[0] * kernel[1] <= _MOST_TAPS:
         return flat(r.of_maps(r.add(stage, r.maps(maps))))
     return flat(stage_windows.pooled(r, maps, (sides[0], sides[1]), kernel, stride, padding, dilation))
+
+
+def _one_map(maps: torch.Tensor) -> torch.Tensor:
+    """Return one map of a size; one without memory would have torch import sympy, which takes half a second."""
+    return torch.zeros(1, 1, *maps.shape[2:])
 
 
 def _mean_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
@@ -140,7 +144,7 @@ def _mean_pool(r: StageReader, place: str, m: Any, x: Any) -> torch.Tensor:
         return F.avg_pool2d(maps, kernel, stride, padding, m.ceil_mode, m.count_include_pad, override)
 
     stage = AvgPool(kernel, stride, padding)
-    sides = layer(torch.empty(1, *maps.shape[1:], device="meta")).shape[2:]
+    sides = layer(_one_map(maps)).shape[2:]
     plain = override is None and (m.count_include_pad or padding == (0, 0))
     if plain and shape_after(stage, tuple(maps.shape[1:]))[1:] == tuple(sides):
         return flat(r.of_maps(r.add(stage, r.maps(maps))))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -139,8 +140,8 @@ def shared(codes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def alike(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the codes of two activations of one shape, or of as many dimensions as one has."""
     try:
-        shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError as error:
         raise NoPlan("a sum or a product of unlike shapes") from error
     return a.expand(shape), b.expand(shape)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from gridsearch.training.kernels.weight_programs import Kind
@@ -28,7 +29,7 @@ def _pair(kind: Kind, *, turned: bool = False, truth: bool = False) -> Callable[
             scaled = r.fresh(b.shape) if isinstance(b, torch.Tensor) else None
             b = b * alpha if scaled is None else r.emit(Kind.MULTIPLY, scaled, b, alpha)
         shapes = [x.shape for x in (a, b) if isinstance(x, torch.Tensor)]
-        shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+        shape = np.broadcast_shapes(*shapes)
         a, b = (b, a) if turned else (a, b)
         return r.emit(kind, r.fresh(shape, torch.bool if truth else None), a, b)
 
@@ -65,7 +66,7 @@ def _power(r: Recorder, a: Any, exponent: Any) -> torch.Tensor:
 
 def _where(r: Recorder, condition: torch.Tensor, a: Any, b: Any) -> torch.Tensor:
     shapes = [x.shape for x in (condition, a, b) if isinstance(x, torch.Tensor)]
-    shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    shape = np.broadcast_shapes(*shapes)
     return r.emit(Kind.CHOOSE, r.fresh(shape), condition, a, b)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
@@ -113,13 +114,13 @@ class Recorder(DispatchWatch):
 
     def emit(self, kind: Kind, to: torch.Tensor, *sources: torch.Tensor | float) -> torch.Tensor:
         """Note an instruction, whose operands broadcast; return its result."""
-        shape = to.shape
+        shape = tuple(to.shape)
         if kind in REDUCTIONS:
             shapes = [source.shape for source in sources if isinstance(source, torch.Tensor)]
-            shape = torch.broadcast_shapes(to.shape, *shapes)  # type: ignore[no-untyped-call]
+            shape = np.broadcast_shapes(to.shape, *shapes)
         arrays = [self._array(operand, shape) for operand in (to, *sources)]
         if math.prod(shape):
-            self.instructions.append(_instruction(kind, tuple(shape), *arrays))
+            self.instructions.append(_instruction(kind, shape, *arrays))
         return to
 
     def fresh(self, shape: Sequence[int], like: torch.dtype | None = None) -> torch.Tensor:
