@@ -44,7 +44,11 @@ def pytest_collection():
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 fcntl.flock(file, fcntl.LOCK_SH)
-        return (yield)
+        gc.disable()  # what is imported stays, and to look through it again and again takes seconds
+        try:
+            return (yield)
+        finally:
+            gc.enable()
 
 
 LONG = ("end_to_end", "thorough", "fashion", "browser", "ray", "slurm", "postgresql")
