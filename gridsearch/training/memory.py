@@ -62,8 +62,8 @@ def described() -> str:
 class ProcessPeak:
     """Measures the most memory that this process has inside a `with` block, beyond what it has now.
 
-    The kernel counts it (Linux).  What was freed before a block is given back to it first: else that would serve the
-    block, and not be seen.
+    The kernel counts it (Linux).  What was freed before is given back to it first: else that would serve the block, and
+    not be seen.
 
     Attributes:
         base: bytes of the process now; None where the kernel does not count them.
@@ -71,12 +71,15 @@ class ProcessPeak:
     """
 
     def __init__(self) -> None:
+        _give_back()
         self.base = _status("VmRSS")
         self.beyond: float | None = None
 
     def __enter__(self) -> Self:
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        _give_back()
+        now = _status("VmRSS")
+        if self.base is not None and now is not None:
+            self.base = min(self.base, now)  # what was there then may have been freed since
         try:
             _CLEAR.write_text(_RESET_PEAK)
         except OSError:
@@ -86,6 +89,12 @@ class ProcessPeak:
     def __exit__(self, *_: object) -> None:
         peak = _status("VmHWM")
         self.beyond = None if peak is None or self.base is None else max(0.0, peak - self.base)
+
+
+def _give_back() -> None:
+    """Give the kernel back what this process has freed."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(name: str) -> float | None:

@@ -286,7 +286,13 @@ def test_the_peak_of_a_process_is_what_a_block_needs_and_not_what_was_freed_befo
     code = """
 import numpy as np
 from gridsearch.training.memory import ProcessPeak
+def small_pieces():
+    return [bytes(1000) for _ in range(200_000)]
+freed, pin = small_pieces(), bytes(1000)  # behind which the heap does not end
+del freed
+later = small_pieces()
 peak = ProcessPeak()
+del later
 for megabytes in (300, 60):
     with peak:
         np.ones(megabytes << 17).sum()
