@@ -65,7 +65,7 @@ def source(store: Store) -> TrialSource:
         count=lambda: None,
         stays=False,
     )
-    sizing = SimpleNamespace(lanes=lambda *_: 8)
+    sizing = SimpleNamespace(lanes=lambda *_: 8, news=lambda: ())
     return TrialSource(run, held=Held(), sizing=sizing, write=lambda: None)
 
 
