@@ -66,6 +66,19 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+MANY_MODULES = 200
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _imported_left_out() -> Iterator[None]:
+    """Leave out likewise what the tests of a module have imported, where that is much."""
+    before = len(sys.modules)
+    yield
+    if len(sys.modules) > before + MANY_MODULES:
+        gc.collect()
+        gc.freeze()
+
+
 @dataclass
 class Result:
     code: int
