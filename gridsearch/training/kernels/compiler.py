@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OFF = "off"
-"""The value of `$GRIDSEARCH_KERNELS` that leaves everything to torch; any other is the folder of compiled libraries."""
+_OFF = ("off", "no", "false", "0")
+"""Values of `$GRIDSEARCH_KERNELS` that leave everything to torch."""
+
+_ON = ("on", "yes", "true", "1")
+"""Values that name no folder for compiled libraries, as any other does."""
 
 _NAMES = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
@@ -76,9 +79,18 @@ def compilation_told(tell: Callable[[], None]) -> Iterator[None]:
             _LISTENERS.remove(tell)
 
 
+def _wanted() -> str:
+    return os.environ.get("GRIDSEARCH_KERNELS", "")
+
+
+def _given_folder() -> str:
+    """Return the folder that the user has named; "" for the usual one."""
+    return "" if _wanted().lower() in _ON else _wanted()
+
+
 def find_compiler() -> Compiler | None:
     """Return the compiler to use, `$CC` or what is there; None where there is none, or where it is not wanted."""
-    if os.environ.get("GRIDSEARCH_KERNELS") == OFF or os.name != "posix":
+    if _wanted().lower() in _OFF or os.name != "posix":
         return None
     return _compiler(os.environ.get("CC", ""), os.environ.get("PATH", ""))
 
@@ -102,7 +114,7 @@ def _compiler(wanted: str, path: str) -> Compiler | None:
 
 def describe() -> str:
     """Return in a few words what compiles kernels."""
-    if os.environ.get("GRIDSEARCH_KERNELS") == OFF:
+    if _wanted().lower() in _OFF:
         return "off: torch computes everything"
     compiler = find_compiler()
     return (
@@ -138,7 +150,7 @@ def damaged_kernels() -> list[Path]:
 
 def kernel_folder() -> Path:
     """Return where libraries are kept: a folder that is this user's alone, in a cache that may be shared."""
-    given = os.environ.get("GRIDSEARCH_KERNELS")
+    given = _given_folder()
     folder = expanded(given) if given else cache_root() / files.KERNELS
     shared = nearest_there(folder) == folder and not files.is_ours_alone(folder)
     if not given:
@@ -204,7 +216,7 @@ def make_private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not files.is_ours_alone(folder):
         raise PermissionError(errno.EACCES, "not this user's alone")
-    if not os.environ.get("GRIDSEARCH_KERNELS"):  # a folder that the user has named stays as it is
+    if not _given_folder():  # a folder that the user has named stays as it is
         folder.chmod(0o700)
 
 

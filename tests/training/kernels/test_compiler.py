@@ -216,8 +216,18 @@ def test_a_place_that_cannot_be_written_is_done_without(monkeypatch, tmp_path, c
 
 
 @needs_compiler
-def test_the_cache_folder_is_their_place(monkeypatch, tmp_path):
-    monkeypatch.delenv("GRIDSEARCH_KERNELS")
+@pytest.mark.parametrize("value", ["", "on", "ON", "1"])
+def test_the_cache_folder_is_their_place_unless_another_is_named(monkeypatch, tmp_path, value):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", value)
     monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
     smallest()
     assert len(list((tmp_path / "cache" / "kernels").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("value", ["off", "Off", "0", "false"])
+def test_nothing_is_compiled_where_that_is_not_wanted(monkeypatch, value):
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", value)
+    assert compiler.find_compiler() is None
+    assert compiler.describe() == "off: torch computes everything"
