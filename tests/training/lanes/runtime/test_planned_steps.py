@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -59,6 +60,13 @@ class Residual(nn.Module):
         x = torch.relu(x + self.second(x))
         x = nn.functional.dropout(self.drop(x), 0.1, training=self.training)
         return self.out(x.mean((2, 3)))
+
+
+class LogGamma(nn.Module):
+    """What torch computes."""
+
+    def forward(self, x):
+        return torch.lgamma(1 + x.abs())
 
 
 class Centered(nn.Module):
@@ -295,6 +303,27 @@ def test_a_label_of_no_class_is_an_error_and_a_network_that_mixes_images_has_no_
     model = nn.Sequential(Centered(), pooled_net(settings[0], ours.data)).double()
     precision = Precision.of("float64", CPU)
     assert not PackProgram([Member(settings[0], 0)], [model], ours.data, precision).planned
+
+
+def test_an_error_in_a_part_that_torch_computes_ends_the_epoch_and_the_evaluation(
+    make_settings, make_images, monkeypatch
+):
+    settings, data = recipes(make_settings), make_images(58)
+    monkeypatch.setattr(plan_choice, "module_is_faster", lambda *_, **__: False)  # which a clock would say
+    ours = pack(settings, data, lambda *given: nn.Sequential(LogGamma(), pooled_net(*given)))
+    ours.train_epoch()
+    (op,) = ours._planned._torch
+    left = iter(range(3))
+
+    def fails(*given):
+        if next(left, None) is None:
+            raise ZeroDivisionError("of a batch")
+        return given[0]
+
+    monkeypatch.setattr(op, "_part", dataclasses.replace(op._part, compute=fails))
+    for does in (ours.train_epoch, ours.evaluate):
+        with pytest.raises(ZeroDivisionError, match="of a batch"):
+            does()
 
 
 @pytest.mark.parametrize("frozen", ["0", "4", "8", "11.bias"])
