@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,47 +92,52 @@ def plan_steps(
         return None
     if members[0].settings.augment not in augment.COMPILED:
         return None
-    network, storage, precision = passes.network, passes.storage, passes.precision
-    x_BCHW, norm = first_images(SAMPLE), members[0].settings.norm
     try:
-        steps = plan_network(
-            model,
-            x_BCHW,
-            storage,
-            images=plan.batch,
-            orders=network.dropout.orders,
-            bf16=precision.rounds,
-        )
-        planned = PlannedSteps(steps, storage, passes.data, plan, optimizer)
-        if not planned.fits():
-            raise NoPlan("masks or indices that differ from lane to lane")
-        averages.set_decays([m.settings.ema for m in members])
-        rates = [m.settings.dropout for m in members]
-        planned.bind(members, optimizer, averages, rates, splits)
-        network.dropout.rates = rates
-        _check(planned, passes, plan, first_images)
-        if module_is_faster(
-            planned,
-            steps,
-            storage,
-            model,
-            x_BCHW,
-            precision,
-            images=plan.batch,
-            layout=lambda: lone_layout(model, norm, passes.data, precision),
-        ):
-            raise NoPlan(f"batches of {plan.batch} images are trained faster without one")
+        return _planned(model, first_images, passes, plan, members, splits, optimizer, averages)
     except Undecided as error:
         _log.debug("no step plan: %s", error)
-        return None
     except Disagrees as error:
         _log.warning("without a step plan: %s", error)
-        return None
     except Exception as error:  # the plan meets whatever there is
         if is_out_of_memory(error):
             raise
         _log.log(logging.DEBUG if isinstance(error, NoPlan) else logging.WARNING, "no step plan: %s", error)
-        return None
+    return None
+
+
+def _planned(
+    model: nn.Module,
+    first_images: Callable[[int], torch.Tensor],
+    passes: PackPasses,
+    plan: BatchPlan,
+    members: Sequence[Member],
+    splits: Sequence[ResidentData],
+    optimizer: PackOptimizer,
+    averages: PackAverages,
+) -> PlannedSteps:
+    """Return the steps of a pack as compiled calls, which agree with the network and are not slower than its module.
+
+    Raises:
+        Undecided: rounding alone is so large that nothing can be said.
+        Disagrees: they give something else.
+        NoPlan: a part of the network has none, or is faster without.
+    """
+    network, storage, precision = passes.network, passes.storage, passes.precision
+    x_BCHW, norm = first_images(SAMPLE), members[0].settings.norm
+    bf16 = precision.rounds
+    steps = plan_network(model, x_BCHW, storage, images=plan.batch, orders=network.dropout.orders, bf16=bf16)
+    planned = PlannedSteps(steps, storage, passes.data, plan, optimizer)
+    if not planned.fits():
+        raise NoPlan("masks or indices that differ from lane to lane")
+    averages.set_decays([m.settings.ema for m in members])
+    rates = [m.settings.dropout for m in members]
+    planned.bind(members, optimizer, averages, rates, splits)
+    network.dropout.rates = rates
+    _check(planned, passes, plan, first_images)
+    layout = partial(lone_layout, model, norm, passes.data, precision)
+    lone = planned, steps, storage, model, x_BCHW, precision
+    if module_is_faster(*lone, images=plan.batch, layout=layout):
+        raise NoPlan(f"batches of {plan.batch} images are trained faster without one")
     return planned
 
 
