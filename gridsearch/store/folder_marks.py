@@ -243,10 +243,8 @@ class MarkedFolders(HomePaths):
         """Return whose a study's folder is, None if nobody knows."""
         path = self._mark_path(study)
         if fresh and self.objects is not None:
-            known = self.objects.get(self._name(path), path)  # another machine may have changed it, or
-            if (
-                not known and (left := _read(path)) is not None
-            ):  # removed the study: no store needs what is here
+            known = self.objects.get(self._name(path), path)  # another machine may have changed it
+            if not known and (left := _read(path)) is not None:  # or removed the study: no store needs this
                 return FolderMark(left.uid, ())
         return _read(path) or self._presumed(study)
 
@@ -340,7 +338,7 @@ def _this_host() -> str:
 
 
 def _is_here(url: str) -> bool:
-    """Return whether a PostgreSQL URL names another database on another machine."""
+    """Return whether a PostgreSQL URL names a server on this machine, as each machine may have one."""
     try:
         host = urlsplit(url).hostname
     except ValueError:

@@ -181,9 +181,7 @@ class Catalog:
             SpecError: options that it does not take, or lacks.
         """
         plugin = self.find_part("optimizer", name)
-        trained = next(
-            iter(plugins.parameters_of(plugin.target)), "params"
-        )  # what it trains, whatever it is called
+        trained = next(iter(plugins.parameters_of(plugin.target)), "params")  # whatever it is called
         takes, every = plugin.options((trained,)), plugin.accepts_any_option()
         problems = [
             f"{key}: optimizer {plugin.name!r} takes no {needed}"

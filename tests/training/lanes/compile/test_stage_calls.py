@@ -36,19 +36,9 @@ def own(kind):
     return lambda: kind(1, 3, (8, 8), patch=2, dim=12, depth=1)
 
 
+KINDS = map_networks, mask_networks, sum_networks, token_networks, torch_networks, weight_networks
 PLANNED = {
-    **{
-        kind.__name__: kind
-        for networks in (
-            map_networks,
-            mask_networks,
-            sum_networks,
-            token_networks,
-            torch_networks,
-            weight_networks,
-        )
-        for kind in networks.NETWORKS
-    },
+    **{kind.__name__: kind for networks in KINDS for kind in networks.NETWORKS},
     "ViT": own(own_networks.SmallViT),
     "Mixer": own(own_networks.SmallMixer),
     "torchvision's ViT": lambda: Coloured(token_networks.vit()),
