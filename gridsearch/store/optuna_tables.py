@@ -150,7 +150,7 @@ def _upsert(dialect: str, table: Table, unique: tuple[str, ...], columns: tuple[
     # Built once: to build a statement takes as long as to execute it.
     statement: Any = sqlite.insert(table)
     if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql  # all its drivers, a tenth of what `status` imports
+        from sqlalchemy.dialects import postgresql  # all its drivers, a sixth of what `status` takes
 
         statement = postgresql.insert(table)
     changed = {name: statement.excluded[name] for name in columns if name not in unique}
