@@ -50,9 +50,8 @@ def step_graph(
     Raises:
         NoPlan: it has what is no stage.
     """
-    parts = TorchParts(traced.graph, found)
-    begin = partial(_Reading, model, traced, found, orders, training=training)
-    reading, first = begin(), None
+    parts, first = TorchParts(traced.graph, found), None
+    reading = _Reading(model, traced, found, orders, training=training)
     while True:
         try:
             for unit in parts.units():
@@ -61,10 +60,9 @@ def step_graph(
             return reading.reader.result()
         except Unread as refused:
             first = first or refused
+            # what was read of a part's nodes before is right as well; what nobody reads then is left out in the end
             if not parts.take(refused.node, refused.part):
                 raise first from None
-            if not reading.nodes.isdisjoint(parts.of(refused.node)):  # what was read belongs to a part
-                reading = begin()
         except NoPlan as refused:
             raise first or refused from None
 
@@ -82,7 +80,6 @@ class _Reading:
     Attributes:
         reader: has what was read.
         done: nodes and parts that were read.
-        nodes: all nodes of these.
     """
 
     def __init__(
@@ -96,7 +93,6 @@ class _Reading:
     ) -> None:
         self.reader = r = StageReader(model, found, stage_layers.layer, training=training)
         self.done: set[fx.Node | Part] = set()
-        self.nodes: set[fx.Node] = set()
         self._constants, self._orders = traced.constants, orders
         counting = {
             node: node.args[0] for node in traced.graph.nodes if counts(node, model) and node.args[1] == 1
@@ -117,10 +113,8 @@ class _Reading:
                 self._node(unit)
             except (NoPlan, *stage_calls.REFUSALS) as error:
                 raise Unread(unit, said(error)) from error
-            self.nodes.add(unit)
         else:
             read_part(self.reader, parts.in_order(unit), self._of_no_image)
-            self.nodes |= unit
         self.done.add(unit)
 
     def _node(self, node: fx.Node) -> None:

@@ -76,6 +76,10 @@ class StageReader(StageValues):
         self.dropouts = 0
         self._logits = 0
         self._names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
+        self._tensors: dict[str, torch.Tensor] = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+        }
 
     # The values
 
@@ -144,10 +148,7 @@ class StageReader(StageValues):
         """Return the codes of a parameter or a buffer, or of a weight that is computed."""
         if name in self.derived:
             return self._derive(self.derived[name])
-        own = (
-            self.model.get_parameter if name in dict(self.model.named_parameters()) else self.model.get_buffer
-        )
-        return self._tensor(name, tuple(own(name).shape))
+        return self._tensor(name, tuple(self._tensors[name].shape))
 
     def _tensor(self, name: str, shape: Shape) -> torch.Tensor:
         if name not in self._parameters:

@@ -78,10 +78,6 @@ class TorchParts:
             grown = self._closed(grown | other)
         return False
 
-    def of(self, node: fx.Node) -> Part:
-        """Return the part that a node is of."""
-        return next(part for part in self._parts if node in part)
-
     def units(self) -> Iterator[fx.Node | Part]:
         """Yield nodes and parts, each after all that it takes, and else in the order of the graph."""
         unit_of: dict[fx.Node, fx.Node | Part] = {node: part for part in self._parts for node in part}

@@ -133,11 +133,11 @@ def _planned(
     rates = [m.settings.dropout for m in members]
     planned.bind(members, optimizer, averages, rates, splits)
     network.dropout.rates = rates
-    _check(planned, passes, plan, first_images)
     layout = partial(lone_layout, model, norm, passes.data, precision)
     lone = planned, steps, storage, model, x_BCHW, precision
     if module_is_faster(*lone, images=plan.batch, layout=layout):
         raise NoPlan(f"batches of {plan.batch} images are trained faster without one")
+    _check(planned, passes, plan, first_images)
     return planned
 
 
