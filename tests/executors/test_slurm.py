@@ -77,6 +77,9 @@ class Heard(Silent):
 
     warn = say
 
+    def __repr__(self):
+        return "\n".join(self.lines)
+
     def has(self, part):
         return any(part in line for line in self.lines)
 
@@ -131,8 +134,9 @@ def in_allocations(home):
 def test_a_preempted_job_leaves_checkpoints_and_its_trials_are_those_of_a_local_run(
     slurm, code, home, tmp_path
 ):
-    how = {"dataset": "digits", "model": f"{code}:Slow", "seeds": 2, "epochs": 5, "grid": {"lr": [0.1, 0.01]}}
-    how |= {"checkpoint": "every-epoch", "workers": 1, "lanes": 2, "retries": 0}
+    epochs = 25  # Slurm may take its time: what is preempted must not be the last trial's end
+    how = {"dataset": "digits", "model": f"{code}:Slow", "seeds": 2, "epochs": epochs}
+    how |= {"grid": {"lr": [0.1, 0.01]}, "checkpoint": "every-epoch", "workers": 1, "lanes": 2, "retries": 0}
     heard = Heard()
 
     def preempt():
