@@ -258,7 +258,9 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
     rows = []
     for place, side in enumerate(sides, start=1):
         metric, winner = side.data.metric, side.winner
-        result = show_mean(winner, _digits(sides, metric))
+        # what cannot be compared may be of quite another size
+        digits = _digits(sides if ranked else [side], metric)
+        result = show_mean(winner, digits)
         gap = gaps.get(side.data.name)
         cells = [
             *([str(place)] if ranked else []),
@@ -267,9 +269,9 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
             winner_words(side, axes),
             str(winner.n),
             result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
-            show_interval(winner, _digits(sides, metric)) or NOTHING,
+            show_interval(winner, digits) or NOTHING,
             *(
-                [NOTHING if gap is None else _gap_words(gap, _digits(sides, metric).metric), _luck_cell(gap)]
+                [NOTHING if gap is None else _gap_words(gap, digits.metric), _luck_cell(gap)]
                 if with_gaps
                 else []
             ),

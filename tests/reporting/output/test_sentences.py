@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gridsearch.records import DataFacts, TrialState
-from gridsearch.reporting.output.comparison_page import print_comparison
+from gridsearch.reporting.output.comparison_page import _winner_table, print_comparison
 from gridsearch.reporting.output.document import export_json
-from gridsearch.reporting.output.headline import headline
+from gridsearch.reporting.output.headline import headline, show_mean
 from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.ranking import rank
@@ -389,3 +389,16 @@ def test_of_one_point_nothing_is_said_of_the_best_of_many_and_of_differences(stu
         assert ("best of many" in said) is not alone
         assert ("small differences" in said) is not alone
         assert ("One point with one seed: how much another seed would change is unknown." in said) is alone
+
+
+def test_winners_that_cannot_be_compared_are_written_with_their_own_digits(study):
+    """Both call their metric alike, and one is 1e15 times the other."""
+    sides = []
+    for name, scale, direction in (("a", 1e6, "minimize"), ("b", 1e-9, "maximize")):
+        table = [[scale, scale * (1 + 1e-10), scale * (1 - 1e-10)], [1.1 * scale, 1.2 * scale, 1.3 * scale]]
+        data = losses(study, table, name=name, direction=direction)
+        sides.append(Side(data=data, ranking=rank(data), predictions=lambda _: None))
+    found = compare(sides)
+    assert found.not_comparable
+    _, rows = _winner_table(found)
+    assert [row.cells[3] for row in rows] == ["1000000.00000 ± 0.00010", "1.200e-09 ± 1e-10"]
