@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class GridsearchError(Exception):
+class Whole(BaseException):
+    """An exception that travels whole between processes, whatever arguments it was made of."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is made again: with what it holds, without its constructor."""
+        return _remade, (type(self), self.args, dict(self.__dict__))
+
+
+class GridsearchError(Whole, Exception):
     """An expected error: one line that says what is wrong and where.
 
     Args:
@@ -49,10 +57,6 @@ class GridsearchError(Exception):
     def __str__(self) -> str:
         """Return the message as a traceback shows it: names from users do not act on the terminal."""
         return escaped(super().__str__())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel whole between processes: a subclass may be made of other arguments than the message."""
-        return _remade, (type(self), self.args, dict(self.__dict__))
 
 
 class GridsearchWarning(UserWarning):
@@ -148,7 +152,7 @@ class EngineUnreachable(GridsearchError):
     exit_code = 75
 
 
-class Ended(KeyboardInterrupt):
+class Ended(Whole, KeyboardInterrupt):
     """A signal ends a command, as Ctrl-C does.
 
     Args:
@@ -183,7 +187,7 @@ def escaped(text: str) -> str:
     return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def _remade(kind: type[GridsearchError], args: tuple[Any, ...], state: dict[str, Any]) -> GridsearchError:
+def _remade(kind: type[Whole], args: tuple[Any, ...], state: dict[str, Any]) -> Whole:
     """Return an error as it was, without calling its constructor again."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.errors import Whole
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,7 +23,7 @@ _BLOCK = 64  # steps between two reads of what is on the device
 _PATIENCE = 0.2  # seconds between two reads, where steps are slow
 
 
-class Diverged(ArithmeticError):
+class Diverged(Whole, ArithmeticError):
     """A lane's loss, or its weights, became NaN or infinite.
 
     Args:

@@ -11,7 +11,9 @@ import pytest
 
 import gridsearch as gs
 from gridsearch import errors
-from gridsearch.errors import GridsearchError, SpecError, StudyNotFound, said, traced
+from gridsearch.errors import Ended, GridsearchError, SpecError, StudyNotFound, said, traced
+from gridsearch.service.winner.refit import Interrupted
+from gridsearch.training.metrics import Diverged
 
 
 def tree(kind=GridsearchError):
@@ -46,6 +48,15 @@ def test_an_error_made_of_other_arguments_than_its_message_is_the_same_too():
             self.pair = (one, two)
 
     assert vars(copy.copy(Odd(1, two=2))) == vars(Odd(1, two=2))
+
+
+@pytest.mark.parametrize(
+    "error", [Ended(15), Interrupted(3), Diverged("loss", step=7, epoch=2, value=1e9)], ids=repr
+)
+def test_what_ends_a_command_or_a_training_survives_the_way_to_another_process_too(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (again.args, vars(again)) == (error.args, vars(error))
 
 
 def _load(home):

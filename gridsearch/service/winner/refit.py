@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.checkpoints import checkpoints_in
-from gridsearch.errors import ArtifactError, StoreError, TrainingFailed
+from gridsearch.errors import ArtifactError, StoreError, TrainingFailed, Whole
 from gridsearch.records import (
     EngineSays,
     EpochEnded,
@@ -54,7 +54,7 @@ _POLL_SECONDS = 0.2
 _LAST_LINES = 3
 
 
-class Interrupted(Exception):
+class Interrupted(Whole, Exception):
     """Somebody asked the refit to end.
 
     Args:
