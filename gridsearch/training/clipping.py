@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.training.model_outputs import ModelRefused
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -24,10 +26,24 @@ _EPS = 1e-6  # of torch.nn.utils.clip_grad_norm_
 def clip_gradients(parameters: Iterable[torch.Tensor], settings: ImageSettings) -> None:
     """Clip a lane's gradients in place as its recipe says."""
     given = list(parameters)
+    for name in ("clip_value", "clip_norm"):
+        if settings.get(name) is not None:
+            refuse_sparse(given, f"{name} does not take")
     if settings.clip_value is not None:
         torch.nn.utils.clip_grad_value_(given, settings.clip_value)
     if settings.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(given, settings.clip_norm)
+
+
+def refuse_sparse(parameters: Iterable[torch.Tensor], why: str) -> None:
+    """Raise ModelRefused if a gradient is sparse; torch says of it that a backend lacks some operator.
+
+    Args:
+        parameters: those whose gradients are read.
+        why: who cannot read it, as in "clip_norm does not take".
+    """
+    if any(p.grad is not None and p.grad.layout != torch.strided for p in parameters):
+        raise ModelRefused(f"a gradient is sparse, which {why}: leave sparse=True out of the model")
 
 
 class PackClipping:

@@ -19,7 +19,7 @@ from torch.optim.nadam import nadam
 from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
-from gridsearch.training.model_outputs import ModelRefused
+from gridsearch.training.clipping import refuse_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,11 +103,7 @@ class LaneOptimizer:
         """Move the parameters by their gradients."""
         parameters: list[torch.Tensor] = list(self._parameters)
         gradients: list[Any] = [p.grad for p in parameters]
-        if any(g is not None and g.layout != torch.strided for g in gradients):
-            name = self._settings.optimizer
-            raise ModelRefused(
-                f"a gradient is sparse, which {name} does not take: leave sparse=True out of the model"
-            )
+        refuse_sparse(parameters, f"{self._settings.optimizer} does not take")
         state = self._state
         if any(g is None for g in gradients):
             there = [i for i, g in enumerate(gradients) if g is not None]

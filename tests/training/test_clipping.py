@@ -8,6 +8,7 @@ from torch import nn
 
 from gridsearch.training.clipping import PackClipping, clip_gradients
 from gridsearch.training.kernels import OptimizerStep, find_compiler
+from gridsearch.training.model_outputs import ModelRefused
 
 LIMITS = [
     {},
@@ -57,6 +58,15 @@ def test_each_lane_is_clipped_as_torch_clips_a_model(clip, dtype, make_settings)
             assert clipped.norm() <= limits["clip_norm"]
         if "clip_value" in limits:
             assert clipped.abs().max() <= limits["clip_value"]
+
+
+@pytest.mark.parametrize("name", ["clip_value", "clip_norm"])
+def test_sparse_gradients_are_refused_by_what_clips_them(name, make_settings):
+    layer = nn.Embedding(4, 2, sparse=True)
+    layer(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(ModelRefused, match=f"sparse, which {name} does not take: leave sparse=True out"):
+        clip_gradients(layer.parameters(), make_settings(**{name: 0.5}))
+    clip_gradients(layer.parameters(), make_settings())
 
 
 def test_a_lane_without_limits_keeps_its_gradient_to_the_bit_however_large(clip):
