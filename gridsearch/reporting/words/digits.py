@@ -146,7 +146,7 @@ def tick_labels(values: Sequence[float], metric: str) -> list[str]:
     top = exponent_of(size) if size else 0
     while place < MOST_DIGITS - 1 - top and not all(_exact(v, place, within=0.05 * gap) for v in finite):
         place += 1
-    fixed = top in FIXED and (place <= _PLAIN or top >= -1)  # 0.999999906 is shorter than 9.99999906e-01
+    fixed = top in FIXED  # 0.01000000001 is shorter than 1.000000001e-02
     unit = " %" if share else ""
 
     def label(value: float) -> str:

@@ -54,6 +54,8 @@ def test_what_a_function_gives_in_percent_is_no_fraction():
     assert tick_labels([92.0, 93.0, 94.0], "val_accuracy") == ["92", "93", "94"]
     assert tick_labels([0.9, 1.0, 1.1], "val_accuracy") == ["90 %", "100 %", "110 %"]
     assert tick_labels([0.999999905, 0.999999906], "y") == ["0.999999905", "0.999999906"]
+    assert tick_labels([0.01000000001, 0.01000000002], "y") == ["0.01000000001", "0.01000000002"]
+    assert tick_labels([0.999999905, 0.99999991], "val_accuracy") == ["99.9999905 %", "99.9999910 %"]
     assert (show_metric(93.71, "f1"), show_metric(0.9371, "f1")) == ("93.71", "93.71 %")
 
 
