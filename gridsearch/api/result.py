@@ -54,7 +54,11 @@ class StudyResult:
 
     @property
     def points(self) -> pd.DataFrame:
-        """The points, best first: rank, params, n, mean, 95 % interval, ties; accuracies are fractions."""
+        """The points, best first: rank, params, n, mean, 95 % interval, ties; accuracies are fractions.
+
+        Points of other images, settings or code are ranked separately, below: their ranks begin at 1 again, and where
+        there are any, `apart` is 0 for the points that are ranked with the best, and a number for each group of others.
+        """
         from gridsearch import reporting
 
         return reporting.points_frame(self.data, ranking=self.ranking)

@@ -126,7 +126,7 @@ def _incomparable_caution(data: StudyData, ranking: Ranking) -> str:
     text = (
         f"{plural(len(ranking.incomparable), 'point')} {'was' if one else 'were'} trained on other images"
         f"{f' ({_VERSION} {versions})' if names else ''}: {'it is' if one else 'they are'} ranked separately, below, "
-        "and not compared with the others."
+        f"with {'its rank' if one else 'ranks'} in brackets, and not compared with the others."
     )
     if not names:
         return text

@@ -46,7 +46,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "counts": dict(ranking.counts),
         "points": [
             *(_point(p, data.metric) for p in ranking.points),
-            *({**_point(p, data.metric), "other_images": True} for p in ranking.incomparable),
+            *({**_point(p, data.metric), **_apart(p, ranking)} for p in ranking.incomparable),
         ],
         "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
         "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
@@ -111,6 +111,13 @@ def _point(point: RankedPoint, metric: str) -> dict[str, Any]:
         "metrics": {name: point.metric_mean(name) for name in names},
         **({} if point.folds is None else {"folds": [fold.to_json() for fold in folds_of(point, metric)]}),
     }
+
+
+def _apart(point: RankedPoint, ranking: Ranking) -> dict[str, Any]:
+    """Say with which points a point is ranked separately, and whether that is because of its images."""
+    images = {p.settings.data_fingerprint for p in ranking.points}
+    other = {"other_images": True} if point.settings.data_fingerprint not in images else {}
+    return {"apart": point.apart, **other}
 
 
 def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:

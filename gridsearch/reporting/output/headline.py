@@ -155,7 +155,16 @@ def _test(data: StudyData, ranking: Ranking) -> str:
             f"{words} It was measured on other images than those of the winner, {name}, which was not tested."
         )
     place = "a point without a rank" if tested.rank is None else f"rank {tested.rank}"
+    if tested.apart:
+        place = "a point that is ranked separately"
     return f"{words} Another point leads now, {name}: the test result is that of {place}."
+
+
+def show_rank(point: RankedPoint, *, tied: bool = False) -> str:
+    """Return a point's rank: "2", "2=" where it is tied; "(1)" of one that is ranked separately."""
+    if point.rank is None:
+        return NOTHING
+    return f"({point.rank})" if point.apart else f"{point.rank}{'=' * tied}"
 
 
 def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:

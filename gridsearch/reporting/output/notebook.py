@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.reporting.output.cautions import mixed_words
-from gridsearch.reporting.output.headline import headline, show_interval, show_result
+from gridsearch.reporting.output.headline import headline, show_interval, show_rank, show_result
 from gridsearch.reporting.output.page import environment
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_params
+from gridsearch.reporting.words.text import metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
     from gridsearch.records import StudyData
@@ -32,7 +32,7 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
     heading = ("rank", "point", "n", metric_name(ranking.metric), "95 % interval", "")
     rows = [
         (
-            NOTHING if p.rank is None else str(p.rank),
+            show_rank(p),
             show_params(p.params, limit=200),
             str(p.n),
             show_result(p, ranking.digits_of()),
@@ -63,13 +63,13 @@ def _apart_words(ranking: Ranking) -> str:
         return ""
     are = "is" if count == 1 else "are"
     return (
-        f"{plural(count, 'point')} of other images, settings or code {are} ranked separately, below, and not compared "
-        "with the others."
+        f"{plural(count, 'point')} of other images, settings or code {are} ranked separately, below, with "
+        f"{'its rank' if count == 1 else 'ranks'} in brackets, and not compared with the others."
     )
 
 
 def _mark(point: RankedPoint, ranking: Ranking) -> str:
     """Return the word beside a point; "" where there is nothing to say."""
-    if any(point is other for other in ranking.incomparable):
+    if point.apart:
         return "apart"
     return "best" if point is ranking.best else "tied" if point.tied_with_best else ""

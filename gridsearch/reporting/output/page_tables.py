@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
-from gridsearch.reporting.output.headline import show_interval, show_result
+from gridsearch.reporting.output.headline import show_interval, show_rank, show_result
 from gridsearch.reporting.output.loss_groups import LossGroup, loss_groups
 from gridsearch.reporting.output.plain_tables import axis_columns
 from gridsearch.reporting.ranking.points import RankedPoint, finite
@@ -136,7 +136,7 @@ def axis_titles(axes: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
 def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
     """Return a point as a row of the ranking."""
     cells = (
-        NOTHING if point.rank is None else str(point.rank),
+        show_rank(point),
         *(show_param(point.params, a) for a in axes),
         str(point.n),
         show_result(point, ranking.digits_of()),

@@ -31,7 +31,8 @@ _TRIAL_COLUMNS = ("number", "seed", "state", "value")
 _RESULT_COLUMNS = (*TRIAL_METRICS, "epochs", "seconds", "attempts", "error", "key")
 _POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best")
 _LOST_COLUMNS = ("diverged", "pruned")
-_OF_POINTS = (*_POINT_COLUMNS, "seconds", *_LOST_COLUMNS, "trials")
+_APART = "apart"
+_OF_POINTS = (*_POINT_COLUMNS, "seconds", *_LOST_COLUMNS, "trials", _APART)
 _REPLICATE = ("seed", "fold")
 _EXACT = 2**53
 """Up to here a float64 holds every whole number."""
@@ -116,6 +117,8 @@ def points_table(data: StudyData, *, ranking: Ranking | None = None) -> PlainTab
     """Return one row a point, best first: rank, params, n, mean, spread over replicates, interval, other means.
 
     Then the mean time, how many of its replicates diverged or were pruned, and the numbers of its trials.
+    Where points are ranked separately, which begins at rank 1 again, `apart` stands beside the rank: 0 of those that
+    are ranked with the best, then a number for each group of others.
     """
     ranking = ranking or rank(data)
     extra = list(ranking.others)
@@ -132,6 +135,7 @@ def points_table(data: StudyData, *, ranking: Ranking | None = None) -> PlainTab
     rows = [
         [
             p.rank,
+            *([p.apart] if ranking.incomparable else []),
             *(p.params.get(a) for a in data.axes),
             *(getattr(p, name) for name in _POINT_COLUMNS[1:]),
             *(p.metric_mean(m) for m in extra),
@@ -141,7 +145,8 @@ def points_table(data: StudyData, *, ranking: Ranking | None = None) -> PlainTab
         ]
         for p in ranking.listed
     ]
-    columns = ["rank", *axes, *_POINT_COLUMNS[1:], *named, "seconds", *_LOST_COLUMNS, "trials"]
+    apart = [_APART] if ranking.incomparable else []
+    columns = ["rank", *apart, *axes, *_POINT_COLUMNS[1:], *named, "seconds", *_LOST_COLUMNS, "trials"]
     return PlainTable(columns, rows, (*axes, "tied_with_best", "trials"))
 
 

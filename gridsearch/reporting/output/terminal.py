@@ -11,6 +11,7 @@ from gridsearch.reporting.output.headline import (
     headline,
     show_interval,
     show_mean,
+    show_rank,
     time_spent,
     without_value,
 )
@@ -18,7 +19,7 @@ from gridsearch.reporting.output.loss_groups import loss_groups
 from gridsearch.reporting.ranking.pareto import front_words
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.words.text import NOTHING, metric_name, plural, show_params, show_seconds
+from gridsearch.reporting.words.text import metric_name, plural, show_params, show_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -144,8 +145,7 @@ def _pareto(ranking: Ranking) -> list[Text | Table]:
 
 
 def _rank(point: RankedPoint, ranking: Ranking) -> str:
-    tied = point.tied_with_best and ranking.tied
-    return NOTHING if point.rank is None else f"{point.rank}{'=' if tied else ''}"
+    return show_rank(point, tied=point.tied_with_best and bool(ranking.tied))
 
 
 def short_heading(metric: str) -> str:

@@ -37,6 +37,8 @@ class RankedPoint:
         tied_with_best: whether the point cannot be distinguished from the best, itself included; only equal means
             are tied where the ranking has no basis to say more.
         outsized: whether its mean is so large that no sum holds both it and the others: it ranks last.
+        apart: 0 where it is ranked with the best point; else the number, from 1, of those with which it is ranked
+            separately: each of these begins at rank 1 again.
     """
 
     rank: int | None
@@ -50,12 +52,12 @@ class RankedPoint:
     ci_high: float | None = None
     tied_with_best: bool = False
     outsized: bool = False
+    apart: int = 0
 
     def __repr__(self) -> str:
         """Return one line: place, params and mean; its trials and settings would fill a screen."""
-        return (
-            f"<RankedPoint {self.rank}: {show_params(self.params, limit=160)}; n={self.n}, mean {self.mean}>"
-        )
+        place = f"{self.rank}, apart" if self.apart else f"{self.rank}"
+        return f"<RankedPoint {place}: {show_params(self.params, limit=160)}; n={self.n}, mean {self.mean}>"
 
     @property
     def n(self) -> int:

@@ -238,10 +238,20 @@ def _by_images(data: StudyData) -> list[StudyData] | None:
 def _with_incomparable(rankings: list[Ranking], data: StudyData) -> Ranking:
     """Return the first ranking that has a winner, with the points of the others apart."""
     first = next((r for r in rankings if r.best is not None), rankings[0])
-    others = (p for r in rankings if r is not first for p in r.points)
-    return replace(
-        first, counts=data.counts(), incomparable=tuple(replace(p, tied_with_best=False) for p in others)
-    )
+    return with_others(first, [r for r in rankings if r is not first], data)
+
+
+def with_others(first: Ranking, others: Iterable[Ranking], data: StudyData) -> Ranking:
+    """Return a ranking of some of a study's points, with those of other rankings apart, each group by itself."""
+    groups = [first.incomparable]
+    for ranking in others:
+        groups += [ranking.points, ranking.incomparable]
+    apart: list[RankedPoint] = []
+    for group in groups:
+        base = max((p.apart for p in apart), default=0)
+        start = base + 1 - min((p.apart for p in group), default=0)
+        apart += [replace(p, tied_with_best=False, apart=start + p.apart) for p in group]
+    return replace(first, counts=data.counts(), incomparable=tuple(apart))
 
 
 def winners_classes(data: StudyData, ranking: Ranking) -> tuple[str, ...]:

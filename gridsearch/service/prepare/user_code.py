@@ -73,6 +73,8 @@ def own_words_first(
     Returns:
         The ranking; None where the study holds nothing else.
     """
+    from gridsearch.reporting.ranking.ranking import with_others
+
     asked = list({id(d.settings): d.settings for d in drafts}.values())
     axes = {axis for draft in drafts for axis in draft.axes}
     kinds = {_kind(settings, axes) for settings in asked}
@@ -87,8 +89,7 @@ def own_words_first(
     if not own or not rest:
         return None
     first, others = (rank(replace(data, trials=tuple(part))) for part in (own, rest))
-    apart = (*first.incomparable, *(replace(point, tied_with_best=False) for point in others.listed))
-    return replace(first, counts=data.counts(), incomparable=apart)
+    return with_others(first, [others], data)
 
 
 def _kind(settings: Settings, axes: Collection[str]) -> tuple[tuple[str, Value], ...]:

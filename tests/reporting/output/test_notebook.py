@@ -1,10 +1,24 @@
 """What a notebook shows of a result: short, and text whatever names hold."""
 
+import csv
+import io
 import re
 from dataclasses import replace
 
+from rich.console import Console
+
 from gridsearch.api.result import StudyResult
-from gridsearch.reporting import effects_frame, ensembles_frame, rank, ranking_html
+from gridsearch.reporting import (
+    effects_frame,
+    ensembles_frame,
+    print_ranking,
+    rank,
+    ranking_csv,
+    ranking_html,
+    report_json,
+)
+from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.ranking.ranking import with_others
 
 
 def test_a_result_shows_its_headline_and_at_most_ten_points(study):
@@ -34,14 +48,47 @@ def test_points_that_are_ranked_separately_are_told_and_counted(study):
     whole = study({"lr": [0.1, 0.2, 0.3]}).data()
     first = rank(replace(whole, trials=whole.trials[:1]))
     others = rank(replace(whole, trials=whole.trials[1:]))
-    ranking = replace(first, incomparable=others.points)
+    ranking = with_others(first, [others], whole)
     text = ranking_html(whole, ranking)
     assert (
-        "<p>2 points of other images, settings or code are ranked separately, below, and not compared" in text
+        "<p>2 points of other images, settings or code are ranked separately, below, with ranks in brackets, and not"
+        in text
     )
     assert [row.count("<td>apart</td>") for row in text.split("<tr>")[2:]] == [0, 1, 1]
+    assert re.findall(r"<tr>\s*<td>(.*?)</td>", text) == ["1", "(1)", "(2)"]
     assert ": 3 trials of 3 points (2 of them apart); best" in repr(StudyResult(whole, ranking))
     assert "apart" not in ranking_html(whole, rank(whole)) + repr(StudyResult(whole, rank(whole)))
+
+
+def test_no_two_points_have_one_rank_among_the_same_points(study):
+    """Groups of other images, settings or code begin at rank 1 again."""
+    whole = study({"lr": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}).data()
+    parts = [
+        rank(replace(whole, trials=whole.trials[i : i + n])) for i, n in ((0, 1), (1, 2), (3, 1), (4, 2))
+    ]
+    inner = with_others(parts[2], [parts[3]], whole)
+    ranking = with_others(with_others(parts[0], [parts[1]], whole), [inner], whole)
+    frame = StudyResult(whole, ranking).points
+    assert frame.columns[:2].tolist() == ["rank", "apart"]
+    assert list(zip(frame["apart"], frame["rank"], strict=True)) == [
+        (0, 1),
+        (1, 1),
+        (1, 2),
+        (2, 1),
+        (3, 1),
+        (3, 2),
+    ]
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(whole, ranking=ranking).decode())))
+    assert [row["apart"] for row in rows] == ["0", "1", "1", "2", "3", "3"]
+    points = report_json(whole, ranking=ranking)["points"]
+    assert [p.get("apart", 0) for p in points] == [0, 1, 1, 2, 3, 3]
+    assert not any("other_images" in p for p in points), "these are of the same images"
+    shown = Console(width=100, record=True)
+    print_ranking(whole, console=shown, ranking=ranking)
+    told, page = shown.export_text(), render_page(whole, ranking)
+    for place in ("1", "(1)", "(2)"):
+        assert f"\n{place}\tlr=" in told and f">{place}</td>" in page
+    assert "apart" not in StudyResult(whole, rank(whole)).points
 
 
 def test_hostile_names_stay_text_in_a_notebook(study, hostile):
