@@ -47,7 +47,7 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     points = [p for p in ranking.points if p.drawable and (p.seconds or 0.0) > 0.0]
     if len(points) < 2:
         return None
-    front = cheapest([p for p in points if not p.outsized], higher=ranking.direction != "minimize")
+    front = cheapest(points, higher=ranking.direction != "minimize")
     named = front[-MOST_NAMED:]
     scale = Scale.of(points, ranking)
     metric = legible(metric_name(ranking.metric), "the metric")

@@ -343,7 +343,7 @@ def _note(common: _Common, *, holes: bool) -> str:
     ranking, layout = common.ranking, common.layout
     notes = ["Best point outlined."]
     if missing := missing_words(ranking):
-        notes.append(f"Hatched: no result ({missing}).")
+        notes.append(f"Hatched: not drawn ({missing}).")
     if holes:
         notes.append("Dotted: not in the grid.")
     if ranking.most_seeds > 1:

@@ -77,7 +77,12 @@ def _step(ranking: Ranking) -> float:
 
 
 def _draw_seeds(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit) -> None:
-    spots = [(levels.place(p), unit.draw(v)) for p in ranking.points if p.n > 1 for v in p.values]
+    spots = [
+        (levels.place(p), unit.draw(v))
+        for p in ranking.points
+        if p.n > 1 and not p.outsized
+        for v in p.values
+    ]
     if spots:
         axes.scatter(
             [x for x, _ in spots], [y for _, y in spots], s=14, color=PALETTE[0], alpha=0.45, linewidths=0
@@ -85,7 +90,8 @@ def _draw_seeds(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit) -> Non
 
 
 def _draw_means(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit, *, numbered: bool) -> None:
-    means = sorted((levels.place(p), unit.draw(p.mean)) for p in ranking.points if p.mean is not None)
+    points = [(p, p.mean) for p in ranking.points if p.drawable and p.mean is not None]
+    means = sorted((levels.place(p), unit.draw(mean)) for p, mean in points)
     if not means:
         return
     x, y = zip(*means, strict=True)
@@ -98,18 +104,17 @@ def _draw_means(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit, *, num
         linestyle="-" if levels.joined else "none",
         linewidth=1.4,
     )
-    for point in ranking.points:
-        if numbered and point.drawable and point.mean is not None:
-            axes.annotate(
-                ranking.digits_of().show(point.mean, unit=False),
-                (levels.place(point), unit.draw(point.mean)),
-                xytext=(0, 8),
-                textcoords="offset points",
-                ha="center",
-                size=8,
-                color=INK,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.7},
-            )
+    for point, mean in points if numbered else ():
+        axes.annotate(
+            ranking.digits_of().show(mean, unit=False),
+            (levels.place(point), unit.draw(mean)),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            size=8,
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.7},
+        )
     best = ranking.best
     if best is not None and best.mean is not None:
         place = (levels.place(best), unit.draw(best.mean))
@@ -140,7 +145,7 @@ def _note(ranking: Ranking) -> str:
     if ranking.most_seeds > 1:
         notes.append(f"Small dots: {ranking.noun}s.")
     if missing := missing_words(ranking):
-        notes.append(f"Hatched: no result ({missing}).")
+        notes.append(f"Hatched: not drawn ({missing}).")
     if ranking.by_train:
         notes.append("By TRAIN accuracy: nothing was held out.")
     return " ".join(notes)

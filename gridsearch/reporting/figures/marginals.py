@@ -172,7 +172,7 @@ def _note(ranking: Ranking, scale: Scale, *, left_out: int) -> str:
     notes = ["Each dot is a point; orange: median of the column; circle: best point."]
     notes += scale.clipped_words("are drawn at the edge")
     if missing := missing_words(ranking):
-        notes.append(f"Without a result: {missing}.")
+        notes.append(f"Not drawn: {missing}.")
     if len(ranking.varying) > left_out:
         notes.append(f"The {left_out} strongest of {len(ranking.varying)} axes.")
     return " ".join(notes)

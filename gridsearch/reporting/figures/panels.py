@@ -12,6 +12,7 @@ from gridsearch.reporting.figures.fonts import axis_names, level_names
 from gridsearch.reporting.ranking.effects import strength
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.words.labels import distinct_labels
+from gridsearch.reporting.words.text import written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +111,8 @@ def panel_titles(ranking: Ranking, layout: Layout, panels: Sequence[Panel]) -> l
 
 def why_missing(point: RankedPoint) -> str:
     """Return why a point has no value to draw, in one line or two: "failed", or "pruned" and the epoch."""
+    if point.outsized and point.mean is not None:
+        return f"out of range\n{written(point.mean)}"
     states = [t.state for t in point.trials]
     if point.diverged:
         return "diverged" if point.diverged == len(states) else f"diverged\n{point.diverged} of {len(states)}"

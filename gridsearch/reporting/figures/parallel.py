@@ -176,7 +176,7 @@ def _note(ranking: Ranking, scale: Scale, *, shown: int) -> str:
         *scale.clipped_words("have the colour of the scale's end"),
     ]
     if missing := missing_words(ranking):
-        notes.append(f"Not drawn, without a result: {missing}.")
+        notes.append(f"Not drawn: {missing}.")
     if len(ranking.varying) > shown:
         notes.append(f"The {shown} strongest of {len(ranking.varying)} axes.")
     return " ".join(notes)

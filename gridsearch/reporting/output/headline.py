@@ -180,7 +180,7 @@ def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str
 
 def show_result(point: RankedPoint, digits: Digits) -> str:
     """Return a point's mean, and what happened to replicates that are not in it: "0.102 (2 diverged)", "failed"."""
-    if point.drawable and not point.pruned:
+    if point.mean is not None and not point.diverged and not point.pruned:
         return show_mean(point, digits)
     counts = {"diverged": point.diverged, "pruned": point.pruned}
     lost = [f"{count} {state}" for state, count in counts.items() if count]

@@ -114,8 +114,11 @@ class RankedPoint:
 
     @property
     def drawable(self) -> bool:
-        """Whether it has a mean that figures draw: no replicate diverged."""
-        return self.mean is not None and not self.diverged
+        """Whether it has a mean that figures draw: no replicate diverged, and it is not out of all measure.
+
+        A maximized 1e181 ranks last: on the scale of the others it would have the colour of the best.
+        """
+        return self.mean is not None and not self.diverged and not self.outsized
 
     @property
     def seconds(self) -> float | None:

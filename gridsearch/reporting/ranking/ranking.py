@@ -97,7 +97,7 @@ class Ranking:
     @property
     def ranked(self) -> tuple[RankedPoint, ...]:
         """The points that have a mean and no diverged replicate, best first; none whose mean is out of all measure."""
-        return tuple(p for p in self.points if p.drawable and not p.outsized)
+        return tuple(p for p in self.points if p.drawable)
 
     @property
     def runner_up(self) -> RankedPoint | None:

@@ -91,7 +91,7 @@
           if (fits) words.forEach((w, i) => group.append(label(x + cell.wide / 2, y + cell.high / 2 + 4 + (i - (words.length - 1) / 2) * 13, w, { "text-anchor": "middle", "font-size": 11, fill: ink })));
         } else {
           const open = /^(waiting|running)/.test(point.lost);
-          const word = point.lost.split(" ")[0];
+          const word = /^(out of range|no value|\S*)/.exec(point.lost)[0];
           group.append(svg("rect", { ...box, class: "lost" }), svg("rect", { ...box, fill: `url(#${id}-${open ? "open" : "lost"})` }));
           if (wide(word, 10) < cell.wide - 4) group.append(label(x + cell.wide / 2, y + cell.high / 2 + 4, word, { "text-anchor": "middle", "font-size": 10, class: "halo" }));
         }

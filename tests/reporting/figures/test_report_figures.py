@@ -21,6 +21,7 @@ from gridsearch.reporting.figures.confusion import MOST_CLASSES
 from gridsearch.reporting.figures.curves import seed_curves
 from gridsearch.reporting.figures.panels import panels_of, plan_layout
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
+from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.stats.predictions import balanced_accuracy, macro_f1, most_confused, per_class
 
 pytestmark = pytest.mark.thorough
@@ -235,6 +236,37 @@ def test_a_lost_cell_is_hatched_and_never_drawn_as_a_value(study):
     assert sorted(hatched) == [("..", (2, 1)), ("///", (0, 0)), ("///", (1, 0))]
     words = [t.get_text() for t in axes.texts]
     assert "failed" in words and "diverged" in words
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_value_out_of_all_measure_has_no_colour_of_the_others(study, direction):
+    """Maximized it ranks last: the colour of the scale's end would be that of the best."""
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2]})
+    for number, value in enumerate([0.2, 0.3, 1e181, 0.1]):
+        builder.score(number, 0.5, val_loss=value)
+    data = builder.data(metric="val_loss", direction=direction)
+    figure = heatmap_figures(data)["heatmap"]
+    mesh = mesh_of(figure.axes[0])
+    assert np.ma.getmaskarray(mesh.get_array()).tolist() == [[False, False], [True, False]]
+    assert mesh.get_clim() == (0.1, 0.3)
+    assert "out of range\n1e+181" in [t.get_text() for t in figure.axes[0].texts]
+    assert "Hatched: not drawn (1 out of range)." in figure._suptitle.get_text().replace("\n", " ")
+    drawn = figure_data(data, rank(data))["points"]
+    assert [p["lost"] for p in drawn if p["values"][0] is None] == ["out of range 1e+181"]
+
+
+def test_a_line_leaves_out_what_is_hatched(study):
+    builder = study({"lr": [0.1, 0.2, 0.3, 0.4]}, seeds=2)
+    for number, value in enumerate([0.2, 0.3, 0.5, 0.4, 1e181, 1e181, 0.1, 0.1]):
+        builder.score(number, 0.5, val_loss=value)
+    data = builder.lose(7, TrialState.DIVERGED).data(metric="val_loss")
+    axes = heatmap_figures(data)["heatmap"].axes[0]
+    assert list(axes.lines[0].get_ydata()) == [0.25, 0.45]
+    assert axes.get_ylim()[1] < 1
+    assert sorted(t.get_text() for t in axes.texts if t.get_rotation()) == [
+        "diverged 1 of 2",
+        "out of range 1e+181",
+    ]
 
 
 def test_the_best_cell_alone_is_outlined_over_all_panels(study):
