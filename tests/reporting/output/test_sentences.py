@@ -16,7 +16,7 @@ from rich.console import Console
 from gridsearch.records import DataFacts, TrialState
 from gridsearch.reporting.output.comparison_page import _winner_table, print_comparison
 from gridsearch.reporting.output.document import export_json
-from gridsearch.reporting.output.headline import headline, show_mean
+from gridsearch.reporting.output.headline import headline
 from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.ranking import rank
