@@ -47,12 +47,15 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     points = [p for p in ranking.points if p.drawable and (p.seconds or 0.0) > 0.0]
     if len(points) < 2:
         return None
-    front = cheapest(points, higher=ranking.direction != "minimize")
+    whole = [p for p in points if not p.pruned] or points  # what pruning left of a point is too good
+    front = cheapest(whole, higher=ranking.direction != "minimize")
     named = front[-MOST_NAMED:]
     scale = Scale.of(points, ranking)
     metric = legible(metric_name(ranking.metric), "the metric")
     of = f" the best {len(named)} of {len(front):,} of which" if len(named) < len(front) else ""
     notes = [f"Numbered:{of} no cheaper point is as good."]
+    if len(whole) < len(points):
+        notes.append("Points with pruned seeds are not numbered: their means are too good.")
     if ranking.kind.packs:
         notes.append("Time: a trial's share of its pack's time.")
     note = " ".join(notes + scale.clipped_words("are drawn at the edge"))

@@ -237,7 +237,7 @@ def _label_panel(axes: Axes, common: _Common, *, outer: tuple[bool, bool]) -> No
 
 
 def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
-    """Return the mean in percent, and below it the spread and n where there is more than one seed."""
+    """Return the mean in percent, and below it the spread and n where any point has more than one seed."""
     if point is None or not point.drawable:
         return ""
     digits = ranking.digits_of()
@@ -245,7 +245,9 @@ def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
     spread = "" if point.spread is None else f"\n±{digits.spread(point.spread)}"
     if point.pruned:
         return f"{text}{spread}\nn={point.n} of {point.n + point.pruned}"
-    return f"{text}{spread} n={point.n}" if spread else text
+    if spread:
+        return f"{text}{spread} n={point.n}"
+    return f"{text}\nn={point.n}" if ranking.most_seeds > 1 else text
 
 
 def _hatch(axes: Axes, panel: Panel, common: _Common) -> None:
@@ -341,7 +343,7 @@ def _title(common: _Common) -> str:
 
 def _note(common: _Common, *, holes: bool) -> str:
     ranking, layout = common.ranking, common.layout
-    notes = ["Best point outlined."]
+    notes = ["Best point outlined."] if ranking.best else []
     if missing := missing_words(ranking):
         notes.append(f"Hatched: not drawn ({missing}).")
     if holes:

@@ -141,7 +141,7 @@ def _mark_missing(axes: Axes, ranking: Ranking, levels: Levels) -> None:
 
 
 def _note(ranking: Ranking) -> str:
-    notes = ["Best point ringed."]
+    notes = ["Best point ringed."] if ranking.best else []
     if ranking.most_seeds > 1:
         notes.append(f"Small dots: {ranking.noun}s.")
     if missing := missing_words(ranking):

@@ -15,7 +15,7 @@ from gridsearch.records import TrialState
 from gridsearch.reporting.figures.marginals import marginal_axes
 from gridsearch.reporting.figures.panels import MOST_PANELS, plan_layout, why_missing
 from gridsearch.reporting.figures.scale import value_range
-from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.output.headline import show_interval, show_result
 from gridsearch.reporting.ranking.points import Levels, finite
 from gridsearch.reporting.ranking.ranking import winners_classes
 from gridsearch.reporting.stats.predictions import class_labels, confusion_matrix
@@ -238,6 +238,7 @@ def _point(
         "rank": point.rank,
         "replicates": point.replicates if point.n else "",
         "lost": "" if point.drawable else " ".join(why_missing(point).split()),
+        **({"flattered": True} if point.pruned and point.drawable else {}),
         "trials": [t.number for t in _shown((*point.complete, *others), only)],
         "seconds": _short(point.seconds),
         "values": [_value(column, place) for column in columns],
@@ -252,7 +253,7 @@ def _value(column: _Column, place: int) -> list[Any] | None:
     if column.ranking is None:
         return [column.short(mean), None, None, column.digits.show(mean), "", None, ""]
     ends = (column.short(point.ci_low), column.short(point.ci_high))
-    texts = (show_mean(point, column.digits), show_interval(point, column.digits))
+    texts = (show_result(point, column.digits), show_interval(point, column.digits))
     best = point is column.ranking.best
     return [
         column.short(mean),

@@ -314,5 +314,6 @@ def _tie(ranking: Ranking) -> str:
         return (
             f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % confidence)."
         )
-    points = f"all {of - 1:,} others" if 1 < tied == of - 1 else plural(tied, "other point")
+    every = 1 < tied == of - 1 == len(ranking.points) - 1
+    points = f"all {tied:,} others" if every else plural(tied, "other point")
     return f"It is tied with {points}: {luck} may explain the difference."

@@ -60,7 +60,8 @@ def pareto_front(
         for found in (every_metric(data, predictions=predictions, names=metrics) if metrics else ())
     }
     rows = []
-    for point in ranking.ranked:
+    whole = [p for p in ranking.ranked if not p.pruned] or ranking.ranked  # what pruning left is too good
+    for point in whole:
         key = point_key(point.settings)
         found = [_cell(q, point, by_metric.get(q.name, {}).get(key), latencies.get(key)) for q in quantities]
         cells = [cell for cell in found if cell is not None]
@@ -75,6 +76,7 @@ def pareto_front(
         quantities=tuple(quantities),
         candidates=tuple(_candidates(rows, quantities)),
         left_out=len(ranking.ranked) - len(rows),
+        pruned=len(whole) < len(ranking.ranked),
         measured=measured,
     )
 

@@ -72,7 +72,8 @@ class ParetoFront:
 
     Attributes:
         candidates: those of the front first, each by the first quantity, best first.
-        left_out: how many ranked points lack one of the quantities.
+        left_out: how many ranked points lack one of the quantities, or have replicates that were pruned.
+        pruned: whether there are any of the latter.
         measured: how latencies were measured, by name; empty where none was asked for.
     """
 
@@ -80,6 +81,7 @@ class ParetoFront:
     candidates: tuple[Candidate, ...]
     left_out: int
     measured: Mapping[str, Any]
+    pruned: bool = False
 
     @property
     def front(self) -> tuple[Candidate, ...]:
@@ -150,7 +152,8 @@ def front_words(found: ParetoFront) -> str:
         words += f" Of {plural(opened, 'other')} the intervals leave open whether one does."
     if found.left_out:
         are = "is" if found.left_out == 1 else "are"
-        words += f" {plural(found.left_out, 'point')} without all of these {are} left out."
+        or_pruned = ", or with pruned seeds," if found.pruned else ""
+        words += f" {plural(found.left_out, 'point')} without all of these{or_pruned} {are} left out."
     if how := found.measured:
         words += (
             f" Latency: milliseconds for a batch of {how['batch']} image, median of {how['repeats']} calls or more and "

@@ -99,9 +99,9 @@
       drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(within(x(Math.log10(s)), texts[i], space), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
     });
     if (metric.better) {
-      // the front: points that no cheaper one equals
+      // the front: points that no cheaper one equals; the mean of those that pruning left is too good
       let top = null;
-      const front = there.filter(is).sort((a, b) => a.seconds - b.seconds || metric.better * (report.valueOf(b, place) - report.valueOf(a, place))).filter((p) => {
+      const front = there.filter((p) => is(p) && !p.flattered).sort((a, b) => a.seconds - b.seconds || metric.better * (report.valueOf(b, place) - report.valueOf(a, place))).filter((p) => {
         const value = metric.better * report.valueOf(p, place);
         if (top !== null && value <= top) return false;
         top = value;

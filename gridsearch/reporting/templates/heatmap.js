@@ -44,8 +44,11 @@
     );
   };
 
-  // Value and spread of a cell: "93.71" above "± 0.12".
-  const cellWords = (text) => text.replace(/ %$/, "").split(/ (?=±)/);
+  // Value and spread of a cell: "93.71" above "± 0.12", or above how many of its seeds were pruned.
+  const cellWords = (text) => {
+    const [value, ...more] = text.replace(" %", "").split(/ (?=[±(])/);
+    return [value, ...more.slice(-1)];
+  };
 
   // The point that stands for each cell: of several, the best of those that are chosen.
   const cellsOf = (study, { x, y, facets }, is) => {

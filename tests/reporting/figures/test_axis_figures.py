@@ -15,6 +15,9 @@ from gridsearch.reporting.figures.cost import _short, cheapest
 from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.figures.scale import value_range
+from gridsearch.reporting.output.figure_data import figure_data
+from gridsearch.reporting.ranking.fronts import pareto_front
+from gridsearch.reporting.ranking.pareto import front_words, quantities_of
 
 FIVE = {
     "lr": [0.1, 0.01, 0.001],
@@ -147,6 +150,32 @@ def test_a_point_whose_value_is_out_of_all_measure_is_not_on_the_front(study):
         builder.score(number, value).change(number, seconds=1.0 + number)
     words = [t.get_text() for t in cost_figure(builder.data()).legends[0].get_texts()]
     assert [text.partition("in")[0] for text in words] == ["1.  1 ", "2.  2 "], words
+
+
+def test_a_point_of_which_pruning_left_the_better_seeds_is_on_no_front(study):
+    """Its mean is too good: it would push out the points that were trained to their ends."""
+    builder = study({"lr": [0.1, 0.2]}, seeds=2)
+    for number, value in enumerate((0.9, 0.1, 0.5, 0.6)):
+        builder.score(number, value).change(number, seconds=1.0 + number)
+    data = builder.prune(1, 2).data()
+    figure = cost_figure(data)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["1.  55.00 % in 3.5 s: lr=0.2"]
+    assert "Points with pruned seeds are not numbered" in figure._suptitle.get_text().replace("\n", " ")
+    points = figure_data(data, rank(data))["points"]
+    assert [(p.get("flattered", False), p["values"][0][3]) for p in points] == [
+        (False, "55.00 ± 7.07 %"),
+        (True, "90.00 % (1 pruned)"),
+    ]
+    found = pareto_front(
+        data,
+        rank(data),
+        quantities_of(["accuracy", "seconds"]),
+        predictions=lambda _: None,
+        latencies={},
+        measured={},
+    )
+    assert [c.point.params["lr"] for c in found.candidates] == [0.2]
+    assert "1 point without all of these, or with pruned seeds, is left out." in front_words(found)
 
 
 def test_where_less_is_better_the_front_goes_down(study):

@@ -296,6 +296,21 @@ def test_cells_show_spread_and_n_only_with_several_seeds(study):
     assert all("±" in t.get_text() and "n=3" in t.get_text() for t in several.texts)
 
 
+def test_a_cell_of_one_seed_beside_cells_of_several_says_so(study):
+    data = study({"lr": [0.1, 0.2], "batch": [1, 2]}, seeds=2).without(1).data()
+    texts = [t.get_text() for t in heatmap_figures(data)["heatmap"].axes[0].texts]
+    assert sorted(t.rpartition("n=")[2] for t in texts) == ["1", "2", "2", "2"]
+
+
+def test_no_best_point_is_said_to_be_marked_where_there_is_none(study):
+    for axes in ({"lr": [0.1, 0.2]}, {"lr": [0.1, 0.2], "batch": [1, 2]}):
+        builder = study(axes)
+        assert "Best point" in heatmap_figures(builder.data())["heatmap"]._suptitle.get_text()
+        for number in range(len(builder.records)):
+            builder.lose(number, TrialState.DIVERGED)
+        assert "Best point" not in heatmap_figures(builder.data())["heatmap"]._suptitle.get_text()
+
+
 def test_one_lost_corner_does_not_flatten_the_colours_of_the_rest(study):
     builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3]})
     for number, value in enumerate([0.1, 0.88, 0.89, 0.9, 0.91, 0.92]):
