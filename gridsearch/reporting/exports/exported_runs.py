@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.figures.fast_png import quick_confusion_png
-from gridsearch.reporting.stats.predictions import confusion_matrix, harmless, usable
+from gridsearch.reporting.stats.predictions import confusion_matrix, csv_text, usable
 from gridsearch.reporting.words.text import show_params, show_replicate
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _confusion(
     names = data.classes_of(trial.settings) or tuple(map(str, range(len(matrix))))
     text = io.StringIO()
     table = csv.writer(text)
-    harmless_names = [harmless(name) for name in names]
-    table.writerow(["true class", *harmless_names])
-    table.writerows([name, *map(int, row)] for name, row in zip(harmless_names, matrix, strict=True))
+    cells = [csv_text(name) for name in names]
+    table.writerow(["true class", *cells])
+    table.writerows([name, *map(int, row)] for name, row in zip(cells, matrix, strict=True))
     picture = quick_confusion_png(found, class_names=names, title=f"Trial {trial.number}")
     return {f"{CONFUSION}.png": picture, f"{CONFUSION}.csv": text.getvalue().encode("utf-8", "replace")}

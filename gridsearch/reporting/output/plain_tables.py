@@ -17,7 +17,7 @@ from gridsearch.records import EpochRow
 from gridsearch.records.axis import LARGEST_INT
 from gridsearch.reporting.ranking.points import finite, metric_value
 from gridsearch.reporting.ranking.ranking import CLASS_METRICS, TRIAL_METRICS, Ranking, rank
-from gridsearch.reporting.stats.predictions import harmless
+from gridsearch.reporting.stats.predictions import csv_text, harmless
 from gridsearch.spec.grammar import reads_as_other
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ def _marked(table: PlainTable, data: StudyData) -> PlainTable:
 def to_csv(table: PlainTable) -> bytes:
     """Return a table as CSV in UTF-8; text that a spreadsheet would run is made harmless.
 
-    Numbers stay as they are, negative ones too; true and false are written as the command line has them.  Where text
-    stands beside numbers, text that reads as one is in quotes.
+    Numbers stay as they are, negative ones too; true and false are written as the command line has them.  Text that
+    pandas and R take for a missing value is in quotes, and where text stands beside numbers, text that reads as one.
     """
     columns = [_cells(values, kind) for values, kind in table.by_column()]
     out = io.StringIO()
@@ -255,7 +255,7 @@ def _cell(value: Any, *, mixed: bool = False) -> Any:
         return "true" if value else "false"
     if mixed and isinstance(value, str) and reads_as_other(value):
         return json.dumps(value)
-    return harmless(value) if isinstance(value, str) else value
+    return csv_text(value) if isinstance(value, str) else value
 
 
 def _epoch_head(trial: TrialRecord, axes: Sequence[str], count: int = 1) -> list[Any]:

@@ -22,6 +22,13 @@ MOST_LOST: Final = 0.005
 """Share of images of which an earlier version may have lost the class in rounding."""
 MOST_KEPT: Final = 200 * 2**20
 """Bytes of predictions that a report keeps from one of its stages to the next."""
+_MISSING: Final = frozenset(
+    {
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    }
+)
+"""Words that `pandas.read_csv` takes for a missing value; no word at all is one of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -309,8 +316,14 @@ def per_class_csv(predictions: Predictions, class_names: Sequence[str]) -> bytes
     writer.writerow(["class", "images", "correct", "recall", "precision", "f1", "most_often_taken_for"])
     for r in per_class(confusion_matrix(predictions), class_names):
         shares = ["" if x is None else f"{x:.6g}" for x in (r.recall, r.precision, r.f1)]
-        writer.writerow([harmless(r.name), r.images, r.correct, *shares, harmless(r.taken_for)])
+        taken_for = csv_text(r.taken_for) if r.taken_for else ""
+        writer.writerow([csv_text(r.name), r.images, r.correct, *shares, taken_for])
     return out.getvalue().encode("utf-8", "replace")
+
+
+def csv_text(text: str) -> str:
+    """Return text as a CSV cell: harmless, and in quotes where `pandas.read_csv` would take it for a missing value."""
+    return f'"{text}"' if text in _MISSING else harmless(text)
 
 
 def harmless(text: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from pandas._libs.parsers import STR_NA_VALUES
 
 from gridsearch.records import TrialState
 from gridsearch.reporting import (
@@ -113,6 +114,17 @@ def test_no_harmless_cell_begins_like_a_formula_unless_it_is_a_number(text):
     cell = harmless(text)
     if cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
         float(cell)
+
+
+def test_words_that_pandas_takes_for_missing_values_stay_words_in_csv(study, predictions):
+    words = [*sorted(STR_NA_VALUES), "none", "plain"]
+    data = study({"model.act": words}).data()
+    back = pd.read_csv(io.BytesIO(ranking_csv(data)), index_col="trials")["model.act"].sort_index()
+    assert back.tolist() == [*(f'"{word}"' for word in words[:-2]), "none", "plain"]
+    classes = ["NA", "null", "None"]
+    frame = pd.read_csv(io.BytesIO(per_class_csv(predictions(3), classes)))
+    assert frame["class"].tolist() == ['"NA"', '"null"', '"None"']
+    assert trials_frame(data)["model.act"].tolist() == words
 
 
 def test_the_per_class_csv_counts_images_and_mistakes(predictions, fashion):
