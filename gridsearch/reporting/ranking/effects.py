@@ -73,6 +73,7 @@ def decompose(ranking: Ranking) -> Decomposition:
         return Decomposition((), None)
     table = _factorial(points, axes)
     if table is not None:
+        table = table - table.flat[0]  # near values: exact, and means lose no digit of what differs
         total = float(((table - table.mean()) ** 2).sum())
         size = table.size
         shares = _shares(table, total) if total > 0 else {}
@@ -113,7 +114,8 @@ def _shares(values: np.ndarray, total: float) -> dict[tuple[int, ...], float]:
     def between(term: tuple[int, ...]) -> float:
         others = tuple(d for d in range(values.ndim) if d not in term)
         means = values.mean(axis=others)
-        return float(((means - grand) ** 2).sum() * (values.size / means.size) / total)
+        share = float(((means - grand) ** 2).sum() * (values.size / means.size) / total)
+        return min(1.0, share)  # but for rounding it is no more
 
     shares: dict[tuple[int, ...], float] = {(i,): between((i,)) for i in factors}
     for pair in combinations(factors, 2):

@@ -123,7 +123,8 @@ class Digits:
         """Return a difference between two values, percentage points for shares."""
         if is_share(self.metric):
             place = max(PERCENT_PLACES, self.place or 0)
-            return _small(100 * value, place) + (" percentage points" if unit else "")
+            size = _significant(100 * value, 3) if place > _PLAIN else _small(100 * value, place)
+            return size + (" percentage points" if unit else "")
         return _significant(value, 3)
 
     def interval(self, low: float, high: float, *, sign: bool = False) -> str:

@@ -32,6 +32,13 @@ def shares(ranking):
     return {e.axis: e.share for e in decompose(ranking).effects}
 
 
+def test_shares_of_values_that_differ_little_lose_no_digit(of_a_function):
+    grid = [{"a": a, "b": b} for a in (1, 2) for b in (0.1, 0.2, 0.3)]
+    values = iter([1e6 + 0.3, 1e6 + 0.3, 1e6 + 0.3, 1e6 + 0.71, 1e6 + 0.71, 1e6 + 0.71])
+    found = decompose(rank(of_a_function(grid, lambda _: {"y": next(values)})))
+    assert [e.share for e in found.effects if e.axis == "a"] == pytest.approx([1.0], abs=1e-15)
+
+
 def test_an_additive_table_has_no_interaction(study):
     # rows differ by 0.2, columns by 0.1: sums of squares 4 * 0.1**2 and 4 * 0.05**2
     found = shares(scored(study, [[0.5, 0.6], [0.7, 0.8]]))

@@ -51,6 +51,7 @@ def test_what_a_function_gives_in_percent_is_no_fraction():
     assert Digits.of([93.71, 93.65], "f1").difference(0.06) == "0.06"
     found = [Digits("rmse").difference(x) for x in (30.7, 999.7, 1065.0, 12345678.0, 1.5e12, 1.5e-7, 0.0)]
     assert found == ["30.7", "1000", "1065", "12345678", "1.5e+12", "1.5e-07", "0"]
+    assert Digits("val_accuracy", 9).difference(0.12806324) == "12.8 percentage points"
     assert tick_labels([92.0, 93.0, 94.0], "val_accuracy") == ["92", "93", "94"]
     assert tick_labels([0.9, 1.0, 1.1], "val_accuracy") == ["90 %", "100 %", "110 %"]
     assert tick_labels([0.999999905, 0.999999906], "y") == ["0.999999905", "0.999999906"]
