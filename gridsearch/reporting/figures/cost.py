@@ -70,7 +70,8 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
         axes.set_xlim(0.8 * min(seconds), 1.2 * max(seconds))
     axes.set(xlabel="time of a trial", ylabel=fitted(metric, 2.6, 9), ylim=scale.limits(0.09))
     plain_text([axes.yaxis.label])
-    axes.xaxis.set_major_formatter(lambda v, _: _short(v))
+    longest = axes.get_xlim()[1] if axes.get_xscale() == "linear" else None
+    axes.xaxis.set_major_formatter(lambda v, _: _short(v, longest))
     axes.xaxis.set_minor_formatter(lambda *_: "")
     scale.unit.dress(axes.yaxis)
     ruled(axes, along="both")
@@ -172,12 +173,13 @@ def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> N
     numbered_legend(figure, words)
 
 
-def _short(seconds: float) -> str:
-    """Return a tick's time: "20 ms", "0.5 s", "20 s", "5 min", "2 h"."""
+def _short(seconds: float, longest: float | None = None) -> str:
+    """Return a tick's time: "20 ms", "0.5 s", "20 s", "5 min", "2 h"; in the unit of the axis's longest where given."""
+    measure = seconds if longest is None else longest
     for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
+        if measure >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     for size, unit in ((1e-6, "µs"), (1e-3, "ms")):
-        if 0 < seconds < 99.5 * size:
+        if 0 < measure < 99.5 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"

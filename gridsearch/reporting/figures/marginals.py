@@ -75,7 +75,7 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     for place, (panel, axis) in enumerate(zip(panels, axes, strict=True)):
         columns = _columns(points, levels[axis], scale.unit)
         _draw_dots(panel, columns, limits=(scale.low, scale.high), best=ranking.best)
-        _draw_medians(panel, columns, joined=levels[axis].joined)
+        _draw_medians(panel, columns, limits=(scale.low, scale.high), joined=levels[axis].joined)
         _name_levels(panel, columns, ticks[axis])
         panel.set(ylim=scale.limits(0.06), xlabel=fitted(names[axis], _PANEL - 0.6, 9))
         if place % across == 0:
@@ -158,10 +158,15 @@ def _spread(count: int) -> np.ndarray:
 
 
 def _draw_medians(
-    panel: Axes, columns: Mapping[int, Sequence[tuple[RankedPoint, float]]], *, joined: bool
+    panel: Axes,
+    columns: Mapping[int, Sequence[tuple[RankedPoint, float]]],
+    *,
+    limits: tuple[float, float],
+    joined: bool,
 ) -> None:
+    """Draw the median of each column; one off the scale lies at its edge, as its dots do."""
     places = sorted(columns)
-    medians = [float(np.median([value for _, value in columns[place]])) for place in places]
+    medians = [float(np.clip(np.median([v for _, v in columns[place]]), *limits)) for place in places]
     joined = joined or len(places) > MOST_BARS
     panel.plot(places, medians, color="#d55e00", linewidth=1.6, linestyle="-" if joined else "none", zorder=4)
     for place, median in zip(places, medians, strict=True) if len(places) <= MOST_BARS else ():

@@ -82,6 +82,17 @@ def test_the_bar_of_a_column_is_the_median_of_its_points(study):
     assert [list(bar) for bar in bars] == [[0.6, 0.6], [0.8, 0.8]]
 
 
+def test_a_median_off_the_scale_lies_at_its_edge_as_its_dots_do(study):
+    builder = study({"lr": [0.1, 0.2, 0.3, 0.4], "batch": [1, 2]})
+    for number, value in enumerate([0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 900.0, 800.0]):
+        builder.score(number, 0.5, val_loss=value)
+    figure = marginals_figure(builder.data(metric="val_loss", direction="minimize"))
+    panel = figure.axes[0]
+    heights = np.concatenate([line.get_ydata() for line in panel.lines])
+    assert heights.max() <= panel.get_ylim()[1] < 1
+    assert heights.max() == max(y for c in panel.collections for _, y in c.get_offsets())
+
+
 def test_a_value_of_an_axis_without_any_result_is_hatched(study):
     builder = study({"lr": [0.1, 0.2], "batch": [1, 2]})
     builder.lose(0, TrialState.FAILED, "x").lose(1, TrialState.PRUNED)
@@ -131,14 +142,18 @@ def test_the_front_of_cost_holds_what_no_cheaper_point_equals(study):
     assert whole(figure, figure.legends[0].get_texts())
 
 
-def test_times_of_cost_are_in_units_that_fit_them(study):
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [((0.00045, 0.0009), "ms"), ((0.02, 0.16), "s"), ((70, 150), "min"), ((6000, 9000), "h")],
+)
+def test_times_of_cost_are_in_one_unit_that_fits_them(study, times, unit):
     builder = study({"lr": [0.1, 0.2]})
-    for number, seconds in enumerate((0.00045, 0.00090)):
+    for number, seconds in enumerate(times):
         builder.score(number, 0.5 + number / 10).change(number, seconds=seconds)
     figure = cost_figure(builder.data())
     figure.draw_without_rendering()
     ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert ticks and all(re.fullmatch(r"[\d.]+ ms", text) for text in ticks), ticks
+    assert ticks and all(re.fullmatch(rf"[\d.]+ {unit}", text) for text in ticks), ticks
     assert (
         _short(2e-5) == "20 µs" and _short(0.0) == "0 s" and _short(0.2) == "0.2 s" and _short(300) == "5 min"
     )
