@@ -53,7 +53,7 @@ class Reading:
     divided: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class ImageData:
     """A dataset in memory.
 
@@ -79,6 +79,11 @@ class ImageData:
     reading: Reading | None = None
     val_indices: np.ndarray | None = None
     groups: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: the shapes; the pixels of a few images would fill a screen."""
+        train, test = (getattr(images, "shape", None) for images in (self.train_images, self.test_images))
+        return f"<ImageData: train images {train}, test images {test}, {len(self.class_names):,} classes>"
 
 
 class Dataset(Protocol):

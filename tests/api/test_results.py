@@ -6,13 +6,16 @@ import math
 import pickle
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import gridsearch as gs
 from gridsearch import reporting
 from gridsearch.errors import GridsearchWarning
+from gridsearch.reporting.stats.predictions import Predictions
 from gridsearch.reporting.words.text import show_params
+from gridsearch.service.winner.exported import Prediction
 from gridsearch.spec import Grid, StudySpec
 
 
@@ -113,6 +116,26 @@ def test_a_result_is_one_short_line_at_a_prompt_and_a_ranking_in_a_notebook(home
         assert repr(part).startswith(f"<{type(part).__name__} ")
         assert "settings" not in repr(part), "of which there are forty"
     assert repr(result.data) == "<StudyData 'f': 3 trials, 'value'>"
+
+
+def test_what_holds_images_or_what_is_said_of_them_is_one_line_at_a_prompt():
+    labels = np.arange(2000) % 1000
+    logits = np.eye(1000)[labels] * (np.arange(2000) < 1500)[:, None]
+    assert repr(Predictions(logits, labels)) == "<Predictions: 2,000 images, 1,000 classes, 75.00 % right>"
+    assert repr(Predictions(logits[:0], labels[:0])) == "<Predictions: 0 images, 1,000 classes>"
+    found = Prediction(
+        image="a\x1b[31m.png", label="cat", probability=0.9371, probabilities=dict.fromkeys("abcdef", 0.1)
+    )
+    assert repr(found) == r"<Prediction of a\x1b[31m.png: cat, 93.71 %>"
+    images = np.zeros((20, 3, 32, 32), dtype=np.uint8)
+    data = gs.ImageData(
+        train_images=images,
+        train_labels=labels[:20],
+        test_images=None,
+        test_labels=None,
+        class_names=("a", "b"),
+    )
+    assert repr(data) == "<ImageData: train images (20, 3, 32, 32), test images None, 2 classes>"
 
 
 def test_a_run_whose_trials_all_fail_warns_though_it_is_quiet_and_filters_reach_it(home):

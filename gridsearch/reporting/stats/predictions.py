@@ -31,7 +31,7 @@ _MISSING: Final = frozenset(
 """Words that `pandas.read_csv` takes for a missing value; no word at all is one of them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Predictions:
     """What a trial's network said about the validation images.
 
@@ -59,6 +59,12 @@ class Predictions:
         self._require_classes("labels", self.labels)
         if self.predicted is not None:
             self._require_classes("predicted classes", self.predicted)
+
+    def __repr__(self) -> str:
+        """Return one line: how many images of how many classes, and the share that was classified correctly."""
+        images, classes = self.logits.shape
+        right = f", {100 * self.right.mean():.2f} % right" if images else ""
+        return f"<Predictions: {plural(images, 'image')}, {classes:,} classes{right}>"
 
     def _require_classes(self, what: str, classes: np.ndarray) -> None:
         if classes.size and not 0 <= classes.min() <= classes.max() < self.logits.shape[1]:

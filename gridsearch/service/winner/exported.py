@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import ArtifactError, DataError, UsageError
+from gridsearch.errors import ArtifactError, DataError, UsageError, escaped
 from gridsearch.files import GRAPH, MODEL, MODEL_WEIGHTS, sha256_of
 from gridsearch.service.winner.graph_process import GraphFailed, GraphProcess
 from gridsearch.service.winner.onnx_graph import WrongGraph
@@ -40,7 +40,7 @@ _MOST_BYTES = 2 << 30
 """Of a graph: a file of this format is never larger.  Its weights are those of the other file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Prediction:
     """What a model says of one image.
 
@@ -54,6 +54,10 @@ class Prediction:
     label: str
     probability: float
     probabilities: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        """Return one line: the likeliest class; the probabilities of a thousand would fill a screen."""
+        return escaped(f"<Prediction of {self.image}: {self.label}, {100 * self.probability:.2f} %>")
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of `predict --json`."""
