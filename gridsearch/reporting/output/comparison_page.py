@@ -339,7 +339,7 @@ def _cautions(comparison: Comparison) -> list[str]:
     for method, names in by_method.items():
         one = "interval of the difference" if len(names) == 1 else "intervals of the differences"
         found.append(f"The {one} to {listed(names)} {'is' if len(names) == 1 else 'are'} {method}.")
-    if len(comparison.differences) > 1:
+    if sum(gap.ci_low is not None for gap in comparison.differences) > 1:
         found.append("All intervals of the differences together hold with 95 % confidence.")
     if any(s.ranking.by_train for s in sides):
         found.append("One of the studies held out no images: a TRAIN accuracy says nothing about new images.")

@@ -130,7 +130,8 @@ def difference(first: Side, other: Side, *, level: float) -> Difference:
     behind = sign * (mean_of(first) - mean_of(other))
     if found is None:
         who = "each" if max(first.winner.n, other.winner.n) == 1 else "one of them"
-        method = f"{who} has one seed and there are no stored predictions to compare, so it may be chance"
+        unread = " and there are no stored predictions to compare" if first.data.kind.classifies else ""
+        method = f"{who} has one seed{unread}, so it may be chance"
         if min(first.winner.n, other.winner.n) > 1:
             method = "the seeds of each give one value, so there is no variation to measure it by"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, method=method)

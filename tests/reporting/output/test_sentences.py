@@ -365,6 +365,16 @@ def test_two_winners_of_one_seed_each_are_both_said_to_have_one(study):
     assert "; one of them has one seed and there are no" in said(one, several)
 
 
+def test_of_functions_compared_no_predictions_and_no_intervals_are_missed(of_a_function):
+    sides = []
+    for number, name in enumerate("ABC"):
+        data = replace(of_a_function([{"x": number}], lambda p: {"y": 1.0 + p["x"]}), name=name)
+        sides.append(Side(data=data, ranking=rank(data), predictions=lambda _: None))
+    words = said(*sides)
+    assert "It is 1 ahead of that of B; each has one seed, so it may be chance." in words
+    assert "predictions" not in words and "All intervals" not in words
+
+
 @pytest.mark.parametrize(
     ("right", "read", "said"),
     [(200, False, True), (201, False, False), (201, True, True), (215, True, True), (400, True, False)],
