@@ -97,8 +97,10 @@ def _table(data: StudyData, ranking: Ranking) -> tuple[list[str], list[list[str]
     if any(p.spread is not None for p in ranking.points):
         over = "seeds and folds" if any(p.folds is not None for p in ranking.points) else "seeds"
         notes.append(f"± standard deviation over {over}")
-    if any(0 < p.tier < 4 for p in ranking.points):
+    if any(p.values and (p.diverged or p.pruned) for p in ranking.points):
         notes.append("a point with trials that gave no result ranks below those without")
+    if any(p.outsized for p in ranking.points):
+        notes.append("values far out of range rank below all others")
     if ranking.incomparable:
         notes.append(f"without {plural(len(ranking.incomparable), 'point')} trained on other images")
     return heads, rows, printable("; ".join([caption, *notes])) + "."

@@ -228,6 +228,8 @@ def _won(ranking: Ranking) -> str:
     seeds = f"mean of {best.replicates}" if best.n > 1 else best.replicates
     interval = show_interval(best, ranking.digits_of())
     sure = f", 95 % interval {interval}" if interval else ""
+    counts = {"diverged": best.diverged, "pruned": best.pruned}
+    sure += "".join(f"; {count} more {state}" for state, count in counts.items() if count)
     return f"{name} is best: {how} ({seeds}{sure})."
 
 

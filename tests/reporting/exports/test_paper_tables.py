@@ -68,6 +68,13 @@ def test_a_point_that_lost_seeds_or_has_other_images_is_not_passed_over_in_silen
     assert "without 1 point trained on other images" in latex_table(mixed, rank(mixed))
 
 
+def test_a_value_out_of_all_measure_is_said_to_rank_last_and_not_to_have_lost_seeds(of_a_function):
+    data = of_a_function([{"x": i} for i in range(3)], lambda p: {"loss": (0.1, 0.2, 1e181)[p["x"]]})
+    text = markdown_table(data, rank(data))
+    assert "values far out of range rank below all others" in text
+    assert "gave no result" not in text
+
+
 def test_no_two_columns_bear_one_heading_whatever_axes_are_called(of_a_function):
     data = of_a_function([{"n": i, "rank": 2 * i, "loss": 0.1} for i in (1, 2)], lambda p: {"loss": p["n"]})
     for text, between in ((markdown_table(data, rank(data)), "|"), (latex_table(data, rank(data)), "&")):

@@ -44,6 +44,11 @@ def words_of(data):
 NAN = float("nan")
 
 
+def test_a_winner_that_lost_seeds_too_is_said_to_have_lost_them(study):
+    data = scored(study, [[0.9, NAN, 0.91], [0.8, NAN, 0.7]]).prune(2, 3).data()
+    assert "90.00 % validation accuracy (one seed; 1 more diverged; 1 more pruned)." in words_of(data).won
+
+
 def test_a_point_that_ranks_below_for_a_lost_seed_is_not_said_to_be_behind_by_its_mean(study):
     words = words_of(scored(study, [[0.5, 0.501], [0.9, NAN]]).data())
     assert "ahead" not in words.margin
