@@ -19,6 +19,7 @@ from gridsearch.reporting.figures.mpl_style import (
     ruled,
     settled,
 )
+from gridsearch.reporting.figures.scale import level_where_flat
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.labels import distinct_labels
@@ -78,7 +79,7 @@ def curves_figure(
         if own:
             unit.dress(axes.yaxis)
     if not own:
-        Unit("val_accuracy").dress(grid[1].yaxis)
+        _dress_values(grid)
     kinds = _KINDS if not ranking.by_train else _KINDS[1:]
     _legend(figure, points, ranking, kinds=() if own else kinds)
     return settled(figure)
@@ -99,7 +100,14 @@ def _dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
     axes.set(xlabel=xlabel, ylabel=fitted(ylabel, 3.0, 9))
     plain_text([axes.yaxis.label])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    level_where_flat(axes)
     ruled(axes, along="both")
+
+
+def _dress_values(panels: Iterable[Axes]) -> None:
+    """Write the ticks of loss and accuracy, each with all its digits and not over an offset above the axis."""
+    for axes, metric in zip(panels, ("val_loss", "val_accuracy"), strict=True):
+        Unit(metric).dress(axes.yaxis)
 
 
 def _metric_panels(data: StudyData, points: Sequence[RankedPoint]) -> Sequence[tuple[str, str]]:
@@ -146,7 +154,7 @@ def winners_figure(
         for colour, (data, point, _) in zip(PALETTE, found, strict=False):
             _draw_point(axes, data, point, name=name, colour=colour)
         _dress(axes, xlabel="epoch", ylabel=label)
-    Unit("val_accuracy").dress(panels[1].yaxis)
+    _dress_values(panels)
     marks = [f"study {i}" for i in range(1, len(found) + 1)]
     names = distinct_lines([words for _, _, words in found], marks, _name_width(figure), 8.5)
     _legends(figure, names, kinds=_KINDS)

@@ -18,6 +18,7 @@ from gridsearch.reporting.figures.mpl_style import (
 )
 from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.rendering import INK
+from gridsearch.reporting.figures.scale import level_where_flat
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.points import Levels
 from gridsearch.reporting.words.text import capitalized, metric_name
@@ -59,6 +60,7 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: Scale | None = None) -> F
     numbered = len(levels) <= MOST_NUMBERS and 1.4 + _step(ranking) * len(levels) <= WIDEST
     _draw_means(axes, ranking, levels, unit, numbered=numbered)
     _mark_missing(axes, ranking, levels)
+    level_where_flat(axes)
     if scale is not None and not scale.clipped:
         axes.set_ylim(scale.drawn_in(unit).limits(0.2))
     step = max(math.ceil(len(levels) / MOST_TICKS), math.ceil(len(levels) * _LINE / (width - 1.4)))
@@ -99,10 +101,10 @@ def _draw_means(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit, *, num
         x,
         y,
         marker="o",
-        markersize=6,
+        markersize=6 if len(x) <= 60 else 3.5 if len(x) <= 300 else 1.5,
         color=PALETTE[0],
         linestyle="-" if levels.joined else "none",
-        linewidth=1.4,
+        linewidth=1.4 if len(x) <= 300 else 0.4,
     )
     for point, mean in points if numbered else ():
         axes.annotate(

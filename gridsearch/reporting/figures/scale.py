@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.stats.moments import ROUNDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from matplotlib.axes import Axes
 
     from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.ranking.ranking import Ranking
@@ -65,6 +69,8 @@ def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, f
     if not len(values):
         return 0.0, 1.0, ""
     low, high = float(min(values)), float(max(values))
+    if (flat := about_rounding(low, high)) is not None:
+        return *flat, ""
     with np.errstate(over="ignore"):  # beyond all floats apart: no knee, and the scale holds all
         knee = float(np.quantile(values, 0.3 if better_high else 0.7))
     if better_high:
@@ -72,10 +78,22 @@ def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, f
             return knee - 0.5 * (high - knee), high, "min"
     elif high / 3 - knee / 3 > knee - low > 0:
         return low, knee + 0.5 * (knee - low), "max"
-    if high > low:
-        return low, high, ""
+    return low, high, ""
+
+
+def about_rounding(low: float, high: float) -> tuple[float, float] | None:
+    """Return ends around values that differ by no more than rounding, which is no slope; None for other values."""
+    if high / 2 - low / 2 > ROUNDING * max(abs(low), abs(high)) / 2:
+        return None
     margin = 0.01 * abs(low) or 0.005  # so that the only value lies in the middle
-    return low - margin, high + margin, ""
+    return low - margin, high + margin
+
+
+def level_where_flat(axes: Axes) -> None:
+    """Give an axis whose drawn values differ by rounding alone ends that show them as one."""
+    low, high = (float(end) for end in axes.dataLim.intervaly)
+    if math.isfinite(low) and math.isfinite(high) and (ends := about_rounding(low, high)) is not None:
+        axes.set_ylim(ends)
 
 
 def common_scale(rankings: Sequence[Ranking]) -> Scale:

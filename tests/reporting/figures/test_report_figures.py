@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -329,6 +330,33 @@ def test_one_axis_gets_a_point_for_each_value(study, values):
     figure = heatmap_figures(study({"model.x": values}, seeds=2).data())["heatmap"]
     assert len(figure.axes[0].get_xticks()) == len(values)
     assert png_bytes(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("axes", [{"batch": [1, 2, 3]}, {"batch": [1, 2, 3], "lr": [0.1, 0.2]}])
+def test_rounding_has_neither_colours_nor_a_slope(study, axes):
+    builder = study(axes)
+    for record in list(builder.records):
+        builder.score(record.number, 0.5, val_loss=5 + 1e-13 * record.number)
+    figure = heatmap_figures(builder.data(metric="val_loss", direction="minimize"))["heatmap"]
+    low, high = mesh_of(figure.axes[0]).get_clim() if len(axes) > 1 else figure.axes[0].get_ylim()
+    assert low < 4.96 and high > 5.04
+
+
+def test_ticks_of_curves_are_whole_and_rounding_has_no_slope_there_either(study):
+    builder = study({"lr": [0.1]}, epochs=3)
+    rows = builder.epochs[0]
+    for apart in (1e-9, 1e-14):
+        builder.epochs[0] = tuple(
+            replace(
+                row, train_loss=5 + apart * i, val_loss=5 + apart * i, train_accuracy=0.5, val_accuracy=0.5
+            )
+            for i, row in enumerate(rows)
+        )
+        loss = curves_figure(builder.data()).axes[0]
+        loss.figure.draw_without_rendering()
+        assert loss.yaxis.get_offset_text().get_text() == ""
+        ticks = [t.get_text() for t in loss.get_yticklabels()]
+        assert len(set(ticks)) == len(ticks) and all(4.9 < float(text) < 5.1 for text in ticks), ticks
 
 
 def test_a_single_point_has_no_heatmap(study):
