@@ -242,12 +242,18 @@ def is_full_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""A file is where a folder should be, or the reverse; no right to write would help."""
+
+
 def unwritable(
     path: object, error: OSError, *, hint: str = "use a --home that you can write to"
 ) -> StoreError:
     """Return what to raise where a file cannot be written; `hint` says how to name another place than this."""
     if is_full_disk(error):
         return StoreError(f"no space left for {path}", hint="free some space and run the same command again")
+    if error.errno in _IN_THE_WAY:
+        hint = "something else is in its place: move that away, then run the same command again"
     return StoreError(f"{path} cannot be written: {error.strerror}", hint=hint)
 
 

@@ -286,11 +286,16 @@ def if_free(lock: Path) -> Iterator[bool]:
 
     Args:
         lock: the file; where there is none, nobody holds it and none is made.
+
+    Raises:
+        PermissionError: this user may not look, or may not open the file.
     """
     held = FileLock(lock, timeout=0)
     try:
         if lock.exists():
             held.acquire()
+    except PermissionError:
+        raise
     except (Timeout, OSError):
         yield False
         return

@@ -106,6 +106,23 @@ def kernels(tmp_path_factory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def as_nobody():
+    """Let a block run as a user without rights, whom root becomes; anybody else has none over a closed folder."""
+
+    @contextlib.contextmanager
+    def run() -> Iterator[None]:
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path, monkeypatch, kernels):
     """No test touches the user's home, cache or environment, or where others find modules."""

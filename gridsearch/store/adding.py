@@ -24,7 +24,7 @@ from gridsearch.store import (
     optuna_trials,
 )
 from gridsearch.store.messages import Added, StudyDraft
-from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of
+from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of, state_of
 from gridsearch.store.row_lookup import ledger_name
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _known(connection: Connection, study_id: int) -> dict[str, _Known]:
     t = ledger_tables.trials
     query = select(t.c.key, t.c.id, t.c.state, t.c.inactive).where(t.c.study_id == study_id)
     return {
-        row.key: _Known(row.id, TrialState(row.state), frozenset(json.loads(row.inactive)))
+        row.key: _Known(row.id, state_of(row.state), frozenset(json.loads(row.inactive)))
         for row in connection.execute(query)
     }
 

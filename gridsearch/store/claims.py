@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 from gridsearch.records import Trial, TrialState
 from gridsearch.store import ledger_tables, optuna_tables, optuna_trials
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
-from gridsearch.store.params import StudyAxes, params_of, settings_of
+from gridsearch.store.params import StudyAxes, params_of, settings_of, state_of
 from gridsearch.store.row_lookup import trial_is_there
 from gridsearch.store.runner_identity import RunnerIdentity
 from gridsearch.store.study_queries import inactive_of
@@ -88,7 +88,7 @@ def as_trial(row: Row[Any], names: Sequence[str]) -> Trial:
         seed=row.seed,
         settings=settings,
         params=params_of(settings, inactive_of(row.inactive), names),
-        state=TrialState(row.state),
+        state=state_of(row.state),
         attempt=row.attempt,
     )
 
@@ -384,5 +384,5 @@ def lost(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[int]
     return [
         row.number
         for row in connection.execute(query)
-        if row.attempt != attempts[row.id] or not TrialState(row.state).ended
+        if row.attempt != attempts[row.id] or not state_of(row.state).ended
     ]

@@ -287,13 +287,21 @@ class MarkedFolders(HomePaths):
 
     def _holders(self, mark: FolderMark) -> tuple[StorePlace, ...]:
         """Return the stores beside this one that hold the study of a mark, or may do."""
-        own, home = self._own, StorePlace(files.DATABASE)
-        places = dict.fromkeys((*mark.stores, home))
+        places = dict.fromkeys((*mark.stores, StorePlace(files.DATABASE)))
         return tuple(
             place
             for place in places
-            if place != own and self._may_hold(place, mark.uid, listed=place in mark.stores)
+            if not self._is_own(place) and self._may_hold(place, mark.uid, listed=place in mark.stores)
         )
+
+    def _is_own(self, place: StorePlace) -> bool:
+        """Return whether a place is this store's: another name of its file, as a link has, is the same place."""
+        own = self._own
+        if own is None or place == own:
+            return place == own
+        if own.is_server or place.is_server or place.host not in ("", _this_host()):
+            return False
+        return os.path.realpath(self.root / place.at) == os.path.realpath(self.root / own.at)
 
     def _may_hold(self, place: StorePlace, uid: str, *, listed: bool) -> bool:
         """Return whether a store holds a study, or nobody can tell; one that is not listed has to be known to."""

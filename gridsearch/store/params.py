@@ -25,7 +25,8 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from gridsearch.records import LATER, Settings, Value
+from gridsearch.errors import StoreError
+from gridsearch.records import LATER, Settings, TrialState, Value
 from gridsearch.records.axis import identity
 from gridsearch.records.function_settings import OBJECTIVE_VERSION
 from gridsearch.records.settings import VERSION_OF
@@ -306,6 +307,35 @@ def _numeric_distribution(kind: Kind, low: float, high: float, log: bool) -> str
 
 
 def settings_of(text: str) -> Settings:
-    """Read the settings of a ledger row."""
-    data: dict[str, Any] = json.loads(text)
-    return Settings.from_json(data)
+    """Read the settings of a ledger row.
+
+    Raises:
+        StoreError: they are not what this version writes.
+    """
+    try:
+        data: dict[str, Any] = json.loads(text)
+        return Settings.from_json(data)
+    except (TypeError, ValueError) as error:
+        raise _unreadable("settings", error) from error
+
+
+def state_of(text: str) -> TrialState:
+    """Read the state of a ledger row.
+
+    Raises:
+        StoreError: it is none that this version knows.
+    """
+    try:
+        return TrialState(text)
+    except ValueError as error:
+        raise _unreadable("state", error) from error
+
+
+def _unreadable(part: str, error: Exception) -> StoreError:
+    """Return the error that a trial's row has what a newer version has written, or nobody."""
+    reason = str(error).rpartition("() ")[2]  # without the name of a constructor
+    return StoreError(
+        f"the store holds a trial whose {part} this gridsearch cannot read ({reason})",
+        hint="if a newer gridsearch wrote it: pip install --upgrade gridsearch; if not, the store is damaged: "
+        "restore a copy of it",
+    )

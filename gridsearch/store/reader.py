@@ -107,7 +107,7 @@ class StoreReader:
         """Return all trials of a study in the order in which it got them; none if there is no such study."""
         with self._database.read() as connection:
             names, rows = study_queries.ledger(connection, study)
-        return [claims.as_trial(row, names) for row in rows]
+            return [claims.as_trial(row, names) for row in rows]
 
     def study_data(self, study: str) -> StudyData:
         """Return a study with all its trials and epochs; those whose runner is gone wait.

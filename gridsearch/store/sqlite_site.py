@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
@@ -47,8 +48,12 @@ class SqliteSite(Site):
         self.url = self.optuna_url = sqlite_url(self.path)
 
     def exists(self) -> bool:
-        """Return whether there is anything at the path."""
-        return os.path.lexists(self.path)
+        """Return whether there is anything at the path, or something that keeps this user from looking."""
+        try:
+            self.path.lstat()
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return True
 
     def inspect(self) -> Found:
         """Return what lies at the path, which is not changed."""

@@ -16,7 +16,7 @@ from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialS
 from gridsearch.spec.words import Worded, Words, words_of
 from gridsearch.store import data_facts, ledger_tables, optuna_studies, optuna_trials
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
-from gridsearch.store.params import StudyAxes, params_of, settings_of
+from gridsearch.store.params import StudyAxes, params_of, settings_of, state_of
 from gridsearch.store.row_lookup import find_study, no_trial, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def counts(connection: Connection, study_id: int, ids: Iterable[int] | None) -> 
     wanted = None if ids is None else set(ids)
     for trial_id, state in connection.execute(query):
         if wanted is None or trial_id in wanted:
-            found[TrialState(state)] += 1
+            found[state_of(state)] += 1
     return found
 
 
@@ -243,7 +243,7 @@ def curves(
                 number=row.number,
                 attempt=row.attempt,
                 settings=settings[row.id],
-                state=TrialState(row.state),
+                state=state_of(row.state),
                 epochs=row.epochs,
                 values=values.get(row.optuna_id, {}),
             )
@@ -342,7 +342,7 @@ def _record(row: Row[Any], axes: Iterable[str], *, waits: bool = False) -> Trial
         number=row.number,
         key=row.key,
         seed=row.seed,
-        state=TrialState.WAITING if waits else TrialState(row.state),
+        state=TrialState.WAITING if waits else state_of(row.state),
         params=params_of(settings, inactive_of(row.inactive), axes),
         settings=settings,
         value=row.value,

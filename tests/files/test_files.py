@@ -145,3 +145,15 @@ def test_no_file_gets_its_name_where_one_of_several_cannot_be_flushed(tmp_path, 
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         files.put_all_in_place([(draft, tmp_path / draft.stem) for draft in drafts])
     assert sorted(tmp_path.iterdir()) == drafts
+
+
+def test_a_lock_that_may_not_be_looked_at_is_not_taken_for_one_that_is_held(tmp_path, as_nobody):
+    """`study delete` would say that `best` is at work, and to wait until it ends."""
+    work = tmp_path / "work"
+    work.mkdir()
+    work.chmod(0)
+    try:
+        with as_nobody(), pytest.raises(PermissionError), files.if_free(work / "lock"):
+            pass
+    finally:
+        work.chmod(0o755)

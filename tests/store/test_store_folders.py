@@ -47,6 +47,30 @@ def begun(make):
     return begin
 
 
+def test_a_store_whose_file_is_a_link_is_one_store_under_both_names(opened, begun, home, tmp_path):
+    (home / files.DATABASE).symlink_to(tmp_path / "disk.db")
+    opened("disk", below=False).close()
+    with opened() as store:
+        begun(store)
+        assert store.home.others("s") is None
+        store.delete_study("s")
+        assert not store.home.study_dir("s").exists()
+
+
+def test_what_is_in_the_place_of_a_folder_or_a_file_is_to_be_moved_away(opened, make, home):
+    with opened() as store:
+        store.add(make.study("s"), make.drafts({"lr": [0.1]}))
+        (home / "s").write_text("a file")
+        with pytest.raises(StoreError, match="cannot be written") as caught:
+            store.take_folder("s")
+        assert "move that away" in caught.value.hint
+        (home / "s").unlink()
+        (home / "s" / files.MARK).mkdir(parents=True)
+        with pytest.raises(StoreError, match="cannot be written") as caught:
+            store.take_folder("s")
+        assert "move that away" in caught.value.hint
+
+
 def left(store, study="s"):
     """What a study's folder holds: its log and its checkpoints."""
     folder = store.home.study_dir(study)

@@ -262,6 +262,40 @@ def test_a_folder_in_the_stores_place_is_refused(url, home):
     refused(url, home, match="is a folder")
 
 
+def test_a_home_that_may_not_be_looked_into_is_not_taken_for_one_without_a_store(url, home, as_nobody):
+    """`status` would say that there are no studies yet, and `plan` that nothing is trained."""
+    open_store(url, home=home, create=True).close()
+    home.chmod(0)
+    try:
+        with as_nobody():
+            assert store_exists(url)
+            refused(url, home, match="cannot be read: Permission denied", create=False)
+    finally:
+        home.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("statement", "match"),
+    [
+        ("UPDATE gridsearch_trials SET settings = '{\"newer\": 1}'", "settings .*argument 'newer'"),
+        ("UPDATE gridsearch_trials SET settings = '[]'", "settings .*not list"),
+        ("UPDATE gridsearch_trials SET settings = '{'", "settings .*Expecting property name"),
+        ("UPDATE gridsearch_trials SET state = 'paused'", "state .*'paused'"),
+        ("UPDATE gridsearch_trials SET inactive = '{'", "what should be JSON is not"),
+    ],
+)
+@pytest.mark.parametrize("read", ["study_data", "ledger"])
+def test_a_trial_that_this_version_cannot_read_is_no_bug(url, home, make, statement, match, read):
+    """A newer version has settings that this one does not know, in tables of the same schema."""
+    with open_store(url, home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"lr": [0.1]}))
+        with closing(sqlite3.connect(home / "gridsearch.db")) as connection, connection:
+            connection.execute(statement)
+        with pytest.raises(StoreError, match=match) as caught:
+            getattr(store, read)("digits")
+    assert caught.value.hint
+
+
 READ_ONLY = """
 import os, sys
 from pathlib import Path
