@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from gridsearch.errors import UsageError, nearest
@@ -34,6 +34,7 @@ class Parser(argparse.ArgumentParser):
         self._positionals.title = "arguments"
         self.example = example
         self._appendix = appendix
+        self._within = False
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -52,7 +53,18 @@ class Parser(argparse.ArgumentParser):
                 self._refuse_file(word)
             if word.startswith("--") and " " not in word.partition("=")[0]:
                 self._require_known(word, behind, commands)
-        return super().parse_known_args(args, namespace)
+        if self._within or not self._ends_with_a_name():
+            return super().parse_known_args(args, namespace)
+        self._within = True  # what follows calls this method
+        try:
+            return super().parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
+
+    def _ends_with_a_name(self) -> bool:
+        """Whether an optional argument follows another, and is lost to argparse where an option is between."""
+        last = self._get_positional_actions()[1:]
+        return bool(last) and last[-1].nargs == argparse.OPTIONAL
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -76,7 +88,7 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_file(self, word: str) -> None:
         """Say how a file is named that would be taken for an option."""
-        if Path(word).exists():
+        if os.path.lexists(word):  # a word may be too long for a path
             raise UsageError(
                 f"{word} reads as an option; the file of that name is ./{word}",
                 hint=f"see `{self.prog} --help`",

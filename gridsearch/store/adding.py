@@ -24,7 +24,16 @@ from gridsearch.store import (
     optuna_trials,
 )
 from gridsearch.store.messages import Added, StudyDraft
-from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of, state_of
+from gridsearch.store.params import (
+    Growth,
+    StudyAxes,
+    StudyAxis,
+    grow,
+    params_of,
+    rows_of,
+    settings_of,
+    state_of,
+)
 from gridsearch.store.row_lookup import ledger_name
 
 if TYPE_CHECKING:

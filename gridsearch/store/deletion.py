@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, exists, func, select
 
-from gridsearch.errors import StudyNotFound
+from gridsearch.errors import StudyNotFound, valid_text
 from gridsearch.store import ledger_tables, optuna_studies, optuna_tables, reconcile
 from gridsearch.store.row_lookup import ledger_name, study_is_there, trial_is_there
 
@@ -42,7 +42,7 @@ def uid_of(connection: Connection, study: str) -> str:
 
 def _row_of(connection: Connection, study: str) -> Row[Any]:
     s = ledger_tables.studies
-    row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
+    row = connection.execute(select(s).where(s.c.name == valid_text(study))).one_or_none()
     if row is None:
         raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
     return row

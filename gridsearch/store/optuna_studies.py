@@ -9,6 +9,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import Connection, case, delete, exists, func, insert, select, update
 
+from gridsearch.errors import valid_text
 from gridsearch.store.optuna_tables import (
     KEY_ATTRIBUTE,
     OF_STUDY,
@@ -38,7 +39,9 @@ _METRIC_NAMES = "study:metric_names"
 
 def study_named(connection: Connection, name: str) -> int | None:
     """Return the id of the study of a name, None if there is none."""
-    found: int | None = connection.scalar(select(studies.c.study_id).where(studies.c.study_name == name))
+    found: int | None = connection.scalar(
+        select(studies.c.study_id).where(studies.c.study_name == valid_text(name))
+    )
     return found
 
 

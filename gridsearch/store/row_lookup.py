@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from gridsearch.errors import StoreError, StudyNotFound
+from gridsearch.errors import StoreError, StudyNotFound, valid_text
 from gridsearch.store import ledger_tables, optuna_studies, optuna_trials
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def find_study(connection: Connection, name: str) -> Row[Any]:
         StudyNotFound: there is none, or it was deleted through another program.
         StoreError: it is the name that somebody gave to a study in the dashboard.
     """
-    row = connection.execute(select(_s).where(_s.c.name == name, study_is_there())).one_or_none()
+    named = _s.c.name == valid_text(
+        name
+    )  # what a terminal passes on may be no text, which a database refuses
+    row = connection.execute(select(_s).where(named, study_is_there())).one_or_none()
     if row is None:
         if (renamed := ledger_name(connection, name)) is not None:
             raise StoreError(
@@ -68,7 +71,7 @@ def ledger_name(connection: Connection, title: str) -> str | None:
     """Return the name of the study that others renamed to `title`, None if there is none."""
     there = optuna_studies.study_named(connection, title)
     found: str | None = connection.scalar(
-        select(_s.c.name).where(_s.c.optuna_id == there, _s.c.name != title, study_is_there())
+        select(_s.c.name).where(_s.c.optuna_id == there, _s.c.name != valid_text(title), study_is_there())
     )
     return found
 

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from gridsearch.store import open_store
+
 HERE = ("--executor", "inline", "--no-report")
 
 WRONG_WORDS = {
@@ -161,6 +163,47 @@ def test_a_study_that_does_not_exist_is_exit_4_with_the_names_that_do(cli, home)
     result = cli("trial", "7", "--study", "digits")
     assert result.code == 4
     assert "no trial 7" in result.error
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """The file of a store without studies."""
+    folder = tmp_path_factory.mktemp("stored")
+    open_store(f"sqlite:///{folder}/gridsearch.db", home=folder, create=True).close()
+    return folder / "gridsearch.db"
+
+
+@pytest.mark.parametrize("name", ["\udcff", "größe", "n" * 300, "..", "a\x1b[31m"])
+@pytest.mark.parametrize(
+    "words",
+    [("trial", "0", "--study"), ("status", "--study"), ("study", "clean"), ("study", "delete", "--yes")],
+)
+def test_a_name_that_no_study_can_have_is_looked_for_like_any_other(cli, home, words, name, stored):
+    """A terminal passes on bytes that are no text, too."""
+    home.mkdir()
+    shutil.copy(stored, home / "gridsearch.db")
+    result = cli(*words, name)
+    assert (result.code, result.error.split()[:2]) in ((4, ["no", "study"]), (2, ["study", "name"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("study", "delete", "--yes", "unknown"), 4),
+        (("study", "--yes", "delete", "--", "unknown"), 4),
+        (("models", "show", "--json", "mlp"), 0),
+        (("models", "--json", "show", "mlp"), 0),
+        (("data", "show", "--json", "digits"), 0),
+        (("study", "delete", "--yes", "unknown", "more"), 2),
+    ],
+)
+def test_options_stand_before_a_name_too(cli, home, words, code, stored):
+    home.mkdir()
+    shutil.copy(stored, home / "gridsearch.db")
+    result = cli(*words)
+    assert result.code == code, result.err
+    assert code != 4 or result.error.startswith("no study named 'unknown'")
+    assert code != 2 or result.error == "unrecognized arguments: more"
 
 
 def test_a_report_without_a_finished_trial_is_exit_4(cli, home):

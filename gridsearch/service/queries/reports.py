@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
 from gridsearch.advice import is_own
-from gridsearch.errors import ArtifactError, DataError, StoreError, UsageError
+from gridsearch.errors import ArtifactError, DataError, StoreError, StudyNotFound, UsageError
 from gridsearch.files import PREDICTIONS
 from gridsearch.folders import can_be_made
 from gridsearch.records import ImageSettings, TrialState
@@ -138,8 +138,8 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
                 pareto=compare,
             )
             ranking, page, content = made.ranking, made.page, made.json
-            for path in sorted(folder.glob("heatmap*.png")) if data.whole else ():
-                store.add_artifact(study=data.name, path=path)  # the dashboard reads a study anew each time
+            if data.whole:
+                _show_in_dashboard(store, data.name, folder, warnings)
     if page is None:
         ranking = reporting.rank(data, predictions=predictions)
         if compare is not None:
@@ -151,6 +151,21 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
             else f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
         )
     return Report(data, ranking, page, content, reporting.each_once(warnings))
+
+
+def _show_in_dashboard(store: Store, study: str, folder: Path, warnings: list[str]) -> None:
+    """Give Optuna's dashboard the heatmaps of a report, which is whole without: a store may be there to be read only.
+
+    Raises:
+        StudyNotFound: the study was deleted meanwhile.
+    """
+    try:
+        for path in sorted(folder.glob("heatmap*.png")):
+            store.add_artifact(study=study, path=path)  # the dashboard reads a study anew each time
+    except StudyNotFound:
+        raise
+    except StoreError as error:
+        warnings.append(f"Optuna's dashboard does not show the heatmaps of this report: {error.message}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

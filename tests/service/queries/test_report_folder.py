@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -86,3 +87,13 @@ def test_a_report_that_waited_for_another_shows_what_has_come_meanwhile(cli, mad
 
     monkeypatch.setattr(report_folder, "exclusive", held_by_another)
     assert cli("report", "--json").json["counts"]["complete"] == 3
+
+
+def test_a_report_is_whole_where_the_dashboard_cannot_be_given_its_heatmaps(cli, made, home):
+    """A colleague's store that may only be read, or something in the way of the copies: the numbers are there."""
+    shutil.rmtree(home / files.DASHBOARD_COPIES)
+    (home / files.DASHBOARD_COPIES).write_text("in the way")
+    found = cli("report")
+    assert found.code == 0
+    assert "is best" in found.out
+    assert "does not show the heatmaps of this report" in found.err
