@@ -28,12 +28,18 @@
   report.drawers.marginals = (figure, study) => {
     const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
     const space = report.inside(figure), axes = study.marginals.length ? study.marginals : study.axes.map((_, i) => i);
-    const height = 190, left = axisRoom(metric, height), across = Math.max(1, Math.min(3, axes.length, Math.floor(space / 300)));
+    const height = 190, across = Math.max(1, Math.min(3, axes.length, Math.floor(space / 300)));
     const stepX = Math.min(space / across, 560), drawn = [], marks = [];
     const names = axes.map((i) => study.axes[i].levels);
+    const widest = names.map((levels) => Math.max(...levels.map((n) => wide(n, 11))));
+    let left = axisRoom(metric, height), tilted;
     const most = (levels) => Math.max(1, Math.ceil(levels.length / Math.max(2, (stepX - left - 16) / 30)));
-    const tilted = names.map((levels) => Math.max(...levels.map((n) => wide(n, 11))) > ((stepX - left - 16) / levels.length) * most(levels) - 6);
-    const below = 42 + Math.max(0, ...names.map((levels, i) => (tilted[i] ? Math.min(110, Math.max(...levels.map((n) => wide(n, 11))) * 0.65) : 0)));
+    const tilt = () => { tilted = names.map((levels, i) => widest[i] > ((stepX - left - 16) / levels.length) * most(levels) - 6); };
+    tilt();
+    // names that are turned by 40 degrees reach to the left of the first dots
+    left = Math.max(left, Math.min(90, 0.77 * Math.max(0, ...widest.filter((_, i) => tilted[i]))));
+    tilt();
+    const below = 42 + Math.max(0, ...widest.map((w, i) => (tilted[i] ? Math.min(110, w * 0.65) : 0)));
     const stepY = height + below + 16;
     const shown = study.points.filter((p) => report.valueOf(p, place) !== null);
     axes.forEach((axis, k) => {
@@ -57,7 +63,8 @@
       if (joined && middles.length > 1) drawn.push(svg("polyline", { points: middles.map(([a, b]) => `${a},${b}`).join(" "), class: "median" }));
       middles.forEach(([a, b]) => drawn.push(svg("line", { x1: a - Math.min(14, gap / 3), x2: a + Math.min(14, gap / 3), y1: b, y2: b, class: "median" })));
       const every = most(levels), y = frame.top + height + 16;
-      fittedAll(levels, tilted[k] ? 160 : gap * every + 20, 11).forEach((words, level) => {
+      const room = tilted[k] ? Math.min(160, (left + gap / 2) / 0.77 - 6) : gap * every + 20;
+      fittedAll(levels, room, 11).forEach((words, level) => {
         if (level % every) return;
         drawn.push(tilted[k] ? label(x(level) + 4, y - 2, words, { "text-anchor": "end", "font-size": 11, transform: `rotate(-40 ${x(level) + 4} ${y - 2})` }) : label(within(x(level), words, across * stepX), y, words, { "text-anchor": "middle", "font-size": 11 }));
       });

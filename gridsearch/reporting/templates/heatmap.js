@@ -3,6 +3,7 @@
 (() => {
   const { svg, label, wide, fittedAll, linear, colour, ticks, tickTexts } = report;
   const CELL = { high: 34, narrow: 30, words: 54 };
+  const SLANT = { across: 0.77, apart: 18 }; // of a text by 40 degrees: its share to the left, and pixels to the next
 
   // The colour of a value; what lies beyond an end has the end's.  Lines leave out the end that the ground hides.
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -105,6 +106,7 @@
       }
     }
     drawn.push(...columns.map((name, i) => {
+      if (cell.slant && i % Math.ceil(SLANT.apart / cell.wide)) return null;
       const [x, y] = [left + (i + 0.5) * cell.wide, top + rows.length * cell.high + (cell.slant ? 12 : 16)];
       return cell.slant ? label(x, y, name, { "text-anchor": "end", transform: `rotate(-40 ${x} ${y})` }) : label(x, y, name, { "text-anchor": "middle" });
     }));
@@ -116,18 +118,26 @@
   report.drawers.heatmap = (figure, study) => {
     if (!study.layout) return report.drawers.marginals(figure, study);
     const { layout } = study, metric = study.metrics[report.metricOf(study)];
-    const columns = fittedAll(study.axes[layout.x].levels, 130), rows = fittedAll(study.axes[layout.y].levels, 110);
+    const space = report.inside(figure), columns = fittedAll(study.axes[layout.x].levels, Math.min(130, 0.3 * space)), rows = fittedAll(study.axes[layout.y].levels, 110);
     const is = report.chosen(study), panels = cellsOf(study, layout, is), best = report.bestOf(study);
     const values = study.points.flatMap((p) => (p.values[report.metricOf(study)] ? cellWords(p.values[report.metricOf(study)][3]) : []));
     const text = Math.max(CELL.narrow, ...values.map((w) => wide(w, 11) + 8));
-    const space = report.inside(figure), levelsLeft = Math.max(...rows.map((n) => wide(n))) + 12;
     // as many panels side by side as there is space for with their numbers; a cell without space has its colour alone
     const least = text * columns.length + 18;
-    const across = Math.max(1, Math.min(panels.length, Math.floor((space - levelsLeft) / least)));
-    const free = (space - levelsLeft) / across - 18;
-    const cell = { wide: Math.min(Math.max(free / columns.length, columns.length > 30 ? 9 : CELL.narrow), 110), high: rows.length > 30 ? 12 : CELL.high };
     const widest = Math.max(...columns.map((n) => wide(n)));
-    cell.slant = widest > cell.wide - 6;
+    const cell = { high: rows.length > 30 ? 12 : CELL.high };
+    let levelsLeft = Math.max(...rows.map((n) => wide(n))) + 12, across;
+    const fit = () => {
+      across = Math.max(1, Math.min(panels.length, Math.floor((space - levelsLeft) / least)));
+      const free = (space - levelsLeft) / across - 18;
+      cell.wide = Math.min(Math.max(free / columns.length, columns.length > 30 ? 9 : CELL.narrow), 110);
+      cell.slant = widest > cell.wide - 6;
+    };
+    fit();
+    if (cell.slant) { // the first of them reach to the left of the cells
+      levelsLeft = Math.max(levelsLeft, ...columns.map((n, i) => SLANT.across * wide(n) - (i + 0.5) * Math.min(cell.wide, CELL.narrow) + 8));
+      fit();
+    }
     const below = cell.slant ? widest * 0.65 + 22 : 26;
     const above = layout.facets.length ? 26 : 8;
     const [stepX, stepY] = [cell.wide * columns.length + 18, cell.high * rows.length + above + below];

@@ -122,6 +122,22 @@ def test_names_that_are_cut_differ_and_no_number_lies_outside_its_drawing(browse
             assert all("\u2026" in name and str(i) in name for i, name in enumerate(shown))
 
 
+def test_slanted_names_are_whole_and_apart_on_a_telephone(browser, study, tmp_path):
+    """They reach to the left of the first column, and of many columns not each has space for one."""
+    data = study({"model.act": [f"text {i} with some words" for i in range(36)], "lr": [0.1, 0.2]}).data()
+    files = write_report(data, folder=tmp_path, predictions=lambda _: None)
+    with opened(browser, files.page, viewport={"width": 400, "height": 900}) as page:
+        found = page.evaluate("""[...document.querySelectorAll("figure svg")].map(svg => {
+            const own = svg.getBoundingClientRect(), names = [...svg.querySelectorAll("text[transform^='rotate(-40']")];
+            return names.map(t => [t.getBoundingClientRect().left - own.left, Number(t.getAttribute("x"))]);
+        }).filter(names => names.length)""")
+    assert len(found) == 2
+    for names in found:
+        assert min(left for left, _ in names) >= 0
+        places = sorted(x for _, x in names)
+        assert len(places) > 5 and min(np.diff(places)) >= 17
+
+
 def test_small_values_lie_below_large_ones_as_in_the_still_picture(page):
     levels = page.locator('figure[data-figure="parallel"] g.level')
     lr = [(label, levels.nth(i).bounding_box()["y"]) for i, label in enumerate(levels.all_text_contents())][
