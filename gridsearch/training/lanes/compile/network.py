@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotStackable, unpack
 from gridsearch.training.lanes.compile.module_state import adopt_tensors, plain_state, why_alone
-from gridsearch.training.lanes.compile.rewrite import rewrite
+from gridsearch.training.lanes.compile.rewrite import prepare, rewrite
 from gridsearch.training.lanes.compile.tracing import known_code, trace
 from gridsearch.training.lanes.runtime.mapped import quiet
 from gridsearch.training.lanes.runtime.products import InputAffine
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
+    from gridsearch.training.lanes.compile.tracing import Traced
 
 
 class Network(Protocol):
@@ -166,9 +167,13 @@ class StackedNetwork:
         self._width = LaneCount(storage.lanes)
         self._graphs: dict[tuple[bool, Form], CompiledGraph] = {}
         self._sample = x_BCHW
-        self._pattern = _pattern(model, x_BCHW)
+        both = _traced(model, x_BCHW)
+        self._pattern = _pattern(model, both)
         self._rates = _own_rates(model)
-        for training in (True, False):
+        compiles = by_hand and compiles
+        for training, traced in zip(_MODES, both, strict=True):
+            self.counts |= traced.counts
+            found = prepare(model, traced, x_BCHW, training=training, compiles=compiles)
             for form in (Form.SHARED, Form.PACKED):
                 builder = GraphBuilder(
                     model,
@@ -177,14 +182,12 @@ class StackedNetwork:
                     self.dropout,
                     self.affine,
                     training=training,
-                    compiles=by_hand and compiles,
+                    compiles=compiles,
                     host_streams=host_streams,
                 )
-                traced = trace(model, x_BCHW, training=training)
-                self.counts |= traced.counts
-                self._graphs[training, form] = rewrite(builder, traced, x_BCHW, form)
+                self._graphs[training, form] = rewrite(builder, traced, found, x_BCHW, form)
                 if training and builder.has_dropout:
-                    self.dropout.orders = builder.found.orders
+                    self.dropout.orders = found.orders
                 self.folds &= builder.folds
                 self.has_dropout |= builder.has_dropout
                 self.kernels |= builder.kernels > 0
@@ -210,7 +213,10 @@ class StackedNetwork:
             return False
         try:
             adopt_tensors(model)
-            return not why_alone(model) and _pattern(model, self._sample) == self._pattern
+            if why_alone(model):
+                return False
+            traced = () if known_code(model) else _traced(model, self._sample)
+            return _pattern(model, traced) == self._pattern
         except NotStackable:
             return False
 
@@ -220,13 +226,20 @@ def _own_rates(model: nn.Module) -> list[float]:
     return [m.p for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
 
 
-def _pattern(model: nn.Module, x_BCHW: torch.Tensor) -> tuple[object, ...]:
+_MODES = (True, False)  # whether it trains
+
+
+def _traced(model: nn.Module, x_BCHW: torch.Tensor) -> tuple[Traced, ...]:
+    """Trace a model in both modes."""
+    return tuple(trace(model, x_BCHW, training=mode) for mode in _MODES)
+
+
+def _pattern(model: nn.Module, traced: Sequence[Traced]) -> tuple[object, ...]:
     """What two models have alike that have the same K-lane form; dropout rates that a recipe sets included.
 
     The graph of modules whose code is known follows from the rest: it is not traced for each lane, 5 ms of a small one.
     """
-    modes = () if known_code(model) else (True, False)
-    graphs = [trace(model, x_BCHW, training=mode).pattern for mode in modes]
+    graphs = [] if known_code(model) else [one.pattern for one in traced]
     return plain_state(model, rates=False), aliases(model), *graphs
 
 

@@ -17,36 +17,59 @@ from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Va
 from gridsearch.training.lanes.compile.rule_any import any_rule
 from gridsearch.training.lanes.compile.rule_layers import any_values
 from gridsearch.training.lanes.compile.rules import apply_rule
-from gridsearch.training.lanes.compile.tracing import Traced, inspect
+from gridsearch.training.lanes.compile.tracing import inspect
 
 if TYPE_CHECKING:
     import torch
 
     from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
     from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
+    from gridsearch.training.lanes.compile.tracing import Found, Traced
 
 
-def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -> CompiledGraph:
+def prepare(
+    model: nn.Module, traced: Traced, x_BCHW: torch.Tensor, *, training: bool, compiles: bool
+) -> Found:
+    """Make a traced graph simpler, and return what a sample shows of it: once for all forms of the images.
+
+    Args:
+        model: whose graph it is.
+        traced: the model in a mode; its graph is changed.
+        x_BCHW: `SAMPLE` images.
+        training: the mode.
+        compiles: operations may become compiled kernels.
+
+    Raises:
+        NotStackable: the graph does not run.
+    """
+    fusion.reorder(traced.graph, model)
+    if compiles:
+        fusion.fuse(traced.graph, model)
+    model.train(training)
+    try:
+        return inspect(model, traced, x_BCHW)
+    finally:
+        model.train()
+
+
+def rewrite(g: GraphBuilder, traced: Traced, found: Found, x_BCHW: torch.Tensor, form: Form) -> CompiledGraph:
     """Rewrite a traced graph for images in a form, shared or packed.
 
     Args:
         g: what the rules write with.
-        traced: the model in the builder's mode; its graph is changed.
-        x_BCHW: a sample of `SAMPLE` images, to find shapes with.
+        traced: the model in the builder's mode, prepared.
+        found: what a sample has shown of it.
+        x_BCHW: a sample of `SAMPLE` images.
         form: how the images come.
 
     Raises:
         NotStackable: there is an operation without a rule.
     """
-    graph = traced.graph
-    fusion.reorder(graph, g.model)
-    if g.compiles:
-        fusion.fuse(graph, g.model)
+    g.found = found
     g.model.train(g.training)  # rules ask each module for its mode
     values: dict[fx.Node, Any] = {}
     try:
-        g.found = inspect(g.model, traced, x_BCHW)
-        for node in graph.nodes:
+        for node in traced.graph.nodes:
             if node.op == "placeholder":
                 values[node] = _input_value(node, x_BCHW, form, first=not values)
             elif node.op == "output":
@@ -55,10 +78,10 @@ def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -
                 values[node] = _tensor(g, str(node.target), traced)
             else:
                 values[node] = _result(g, node, values)
-            if isinstance(found := values.get(node), Value):
-                g.names[found.slot] = node.name
-                if node in g.found.constants:
-                    g.graph.mark_constant(found)
+            if isinstance(value := values.get(node), Value):
+                g.names[value.slot] = node.name
+                if node in found.constants:
+                    g.graph.mark_constant(value)
     finally:
         g.model.train()
     return g.graph
