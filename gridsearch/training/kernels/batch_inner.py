@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ from gridsearch.training.kernels.calling import POINTER, REALS, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.convolution_tables import (
     Product,
+    Side,
     Tables,
     backward_side,
+    class_sizes,
     forward_side,
     tables,
 )
@@ -66,6 +69,9 @@ _FILLED = (
     1.15  # numbers of vectors of channels for each channel, up to which weights' gradients are summed so
 )
 _FEWEST_COLUMNS = 3  # of which taking two at a time pays
+_LATENCY = 4  # cycles from a product to the next one that is added to it
+_PAIR_BYTES = 256 * 1024  # maps of two blocks, read and written, up to which they are taken together
+_PAYS = 0.98  # of the cycles of two blocks one after the other, from which on
 _MOST_MERGED = 6  # channels of which the gradients of weights are summed with those of the taps beside
 
 _INT = ctypes.c_int64
@@ -234,32 +240,35 @@ class MapStages:
         sizes = (s.height, s.width), (s.rows, s.columns)
         by_channel = 1 < conv.groups == conv.channels == conv.outputs  # depthwise.h, which knows no tiles
         how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))
-        for name, computed, side_of, read, written, size in (
-            ("sums", FORWARD, forward_side, s.channels, s.outputs, sizes[1]),
-            ("data", INPUT, backward_side, s.outputs, s.channels, sizes[0]),
-        ):
-            own = read // conv.groups
-            narrows = self._bf16 and own > 1
-            if computed in self._filtered:
-                words = -(-read // 2) if narrows else read
-                found = self._patch_tables(s.span, words, written, size, vector_bytes)
-                self._tables.append(found)
-                setattr(s, name, found.product(narrows=narrows))
-                continue
-            words = conv.groups * -(-own // 2) if narrows else read
-            tile = (
-                1 if by_channel else _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
-            )
-            found = tables(
-                *(side_of(*side) for side in how),
-                read=words,
-                written=written,
-                groups=conv.groups,
-                channels=tile,
-                pixels=self._tile_pixels(tile),
-                vector_bytes=vector_bytes,
-                turned=name == "data",
-            )
+        by_taps = {
+            "sums": _Pass(FORWARD, [forward_side(*side) for side in how], s.channels, s.outputs, sizes[1]),
+            "data": _Pass(INPUT, [backward_side(*side) for side in how], s.outputs, s.channels, sizes[0]),
+        }
+        tiles = {}
+        for name, each in by_taps.items():
+            if each.computed not in self._filtered:
+                tiles[name] = (1, False) if by_channel else self._sum_tile(each, conv.groups, vector_bytes)
+        if any(paired for _, paired in tiles.values()):
+            s.span = max(2, s.span // 2 * 2)
+        for name, each in by_taps.items():
+            narrows = self._bf16 and each.read // conv.groups > 1
+            if name in tiles:
+                channels, paired = tiles[name]
+                own = each.read // conv.groups
+                found = tables(
+                    *each.sides,
+                    read=conv.groups * -(-own // 2) if narrows else each.read,
+                    written=each.written,
+                    groups=conv.groups,
+                    channels=channels,
+                    pixels=self._tile_pixels(channels),
+                    vector_bytes=vector_bytes,
+                    turned=name == "data",
+                    paired=paired,
+                )
+            else:
+                words = -(-each.read // 2) if narrows else each.read
+                found = self._patch_tables(s.span, words, each.written, each.size, vector_bytes)
             self._tables.append(found)
             setattr(s, name, found.product(narrows=narrows))
         if WEIGHTS in self._filtered:
@@ -291,8 +300,39 @@ class MapStages:
         )
         return patch_tables(sizes, read, written, self._tile_pixels(sizes.channels))
 
+    def _sum_tile(self, of: _Pass, groups: int, vector_bytes: int) -> tuple[int, bool]:
+        """Return how many channels of the result to sum at a time, and whether two blocks are taken together."""
+        kinds = class_sizes(*of.sides)
+        written = of.written // groups
+        alone, channels = _sum_tile(self._tile_pixels, written, kinds, 1)
+        numbers = of.written * math.prod(of.size) + of.read * math.prod(side.size for side in of.sides)
+        if 2 * numbers * vector_bytes <= _PAIR_BYTES:
+            both, of_both = _sum_tile(self._tile_pixels, written, kinds, 2)
+            if both < _PAYS * 2 * alone:
+                return of_both, True
+        return channels, False
+
     def _tile_pixels(self, channels: int) -> int:
         return function(self.library.tile_pixels, _INT, _INT)(channels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A product of a convolution.
+
+    Attributes:
+        computed: what it gives, as in `minimal_filtering.PASSES`.
+        sides: height and width.
+        read: channels of the map that is read.
+        written: channels of the map that is written.
+        size: height and width of that.
+    """
+
+    computed: str
+    sides: list[Side]
+    read: int
+    written: int
+    size: tuple[int, int]
 
 
 def _cropped(conv: Conv, size: tuple[int, int], out: tuple[int, int]) -> tuple[Conv, tuple[int, int]]:
@@ -308,17 +348,33 @@ def _cropped(conv: Conv, size: tuple[int, int], out: tuple[int, int]) -> tuple[C
     return cropped, (first[0], first[1])
 
 
-def _sum_tile(pixels_of: Callable[[int], int], written: int, pixels: int) -> int:
-    """Return how many channels to sum at a time: those that cost the fewest cycles for a pixel and a number read."""
+def _sum_tile(
+    pixels_of: Callable[[int], int], written: int, kinds: Sequence[tuple[int, int]], blocks: int
+) -> tuple[float, int]:
+    """Return the fewest cycles of some blocks, and how many channels to sum at a time for them.
+
+    Args:
+        pixels_of: how many pixels go with so many channels.
+        written: channels of the result.
+        kinds: see `class_sizes`.
+        blocks: whose pixels are taken together.
+    """
+
+    def cycles(channels: int, pixels: int) -> float:
+        # two products and two loads a cycle, four cycles to the next product of a sum; a map's numbers are read again
+        # for each tile of channels
+        return max(channels * pixels / 2, (channels + pixels) / 2, _LATENCY) + pixels / 4
 
     def cost(channels: int) -> float:
         beside = pixels_of(channels)
-        loads = channels + beside
-        tiles = -(-written // channels) * -(-pixels // beside)
-        # two products and two loads a cycle; a map's numbers are read again for each tile of channels
-        return tiles * (max(channels * beside, loads) / 2 + beside / 4)
+        found = 0.0
+        for taps, members in kinds:
+            whole, left = divmod(blocks * members, beside)
+            rest = 0.0 if not left else cycles(channels, 1 if left == 1 else beside)
+            found += taps * (whole * cycles(channels, beside) + rest)
+        return -(-written // channels) * found
 
-    return min((n for n in range(_MOST_CHANNELS, 0, -1) if pixels_of(n)), key=cost)
+    return min((cost(n), n) for n in range(_MOST_CHANNELS, 0, -1) if pixels_of(n))
 
 
 def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bool]:

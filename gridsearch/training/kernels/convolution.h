@@ -3,7 +3,8 @@
  * The sums and the input's gradient are one and the same: for each pixel,
      a sum over some taps of the other map.  Tables
  * say which (see convolution_tables.py): pixels with the same taps are taken some at a time, so that neither zeros of
- * the padding nor the gaps of a stride are ever multiplied. */
+ * the padding nor the gaps of a stride are ever multiplied.  Of small maps few pixels have the same taps: there two
+ * blocks are taken at a time. */
 
 #pragma once
 
@@ -31,7 +32,9 @@ struct product { /* all tables of one product */
   const struct tile *tiles;
   const int32_t *strips; /* first tile of each strip of rows */
   const struct run *runs;
-  int64_t strip_count, channels, narrows; /* channels of a tile; whether bfloat16 is multiplied */
+  int64_t strip_count, pairs; /* behind the last strip: tiles with the pixels of two blocks */
+  int64_t together;           /* blocks that are taken before the weights of the next tile's channels are read */
+  int64_t channels, narrows;  /* channels of a tile; whether bfloat16 is multiplied */
   int64_t patches;       /* at a time in winograd.h; 0 where that is not used */
 };
 
@@ -128,17 +131,24 @@ static ptrdiff_t packed_outputs(const struct product *p, ptrdiff_t outputs) {
   return CEIL_DIV(outputs, p->channels) * p->channels;
 }
 
-/* to [rows][columns][outputs] of one block: all pixels' sums over the taps of map; inputs in the words of both. */
+/* to [blocks][rows][columns][outputs]: all pixels' sums over the taps of map; inputs in the words of both.  Blocks of map and
+ * to are `read` and `written` vectors apart. */
 static void multiply(const struct product *p, const vec *map, const REAL *weights, const REAL *bias, vec *to,
-                     ptrdiff_t groups, ptrdiff_t inputs, ptrdiff_t outputs, ptrdiff_t taps, int adds) {
+                     ptrdiff_t groups, ptrdiff_t inputs, ptrdiff_t outputs, ptrdiff_t taps, int adds, ptrdiff_t blocks,
+                     ptrdiff_t read, ptrdiff_t written) {
   const tile_function tile = tile_of(p->channels, (int)p->narrows);
-  const ptrdiff_t padded = packed_outputs(p, outputs);
-  for (ptrdiff_t g = 0; g < groups; g++)
+  const ptrdiff_t padded = packed_outputs(p, outputs), end = p->strips[p->strip_count];
+  for (ptrdiff_t g = 0; g < groups; g++, map += inputs, to += outputs)
     for (ptrdiff_t s = 0; s < p->strip_count; s++)
-      for (ptrdiff_t o = 0; o < outputs; o += p->channels)
-        tile(map + g * inputs, weights + (g * padded + o) * taps * inputs, bias + g * padded + o,
-             to + g * outputs + o, p->tiles + p->strips[s], p->strips[s + 1] - p->strips[s], p->runs, outputs - o,
-             adds);
+      for (ptrdiff_t o = 0; o < outputs; o += p->channels) {
+        const REAL *w = weights + (g * padded + o) * taps * inputs, *b = bias + g * padded + o;
+        ptrdiff_t block = 0;
+        for (; p->pairs && block + 1 < blocks; block += 2)
+          tile(map + block * read, w, b, to + block * written + o, p->tiles + end, p->pairs, p->runs, outputs - o, adds);
+        for (; block < blocks; block++)
+          tile(map + block * read, w, b, to + block * written + o, p->tiles + p->strips[s],
+               p->strips[s + 1] - p->strips[s], p->runs, outputs - o, adds);
+      }
 }
 
 struct steps { /* from one block, row or column to the next, in vectors */

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 12
 """Of a tile, as in convolution.h."""
-_CACHE = 256 * 1024  # bytes of a map that a strip of rows may read again for each tile of channels
+_CACHE = 256 * 1024  # bytes of maps that may be read again for each tile of channels
 
 
 _Places = tuple[tuple[int, int], ...]
@@ -50,7 +51,8 @@ class Product(ctypes.Structure):
 
     _fields_ = (
         *((name, POINTER) for name in ("tiles", "strips", "runs")),
-        *((name, ctypes.c_int64) for name in ("strip_count", "channels", "narrows", "patches")),
+        *((name, ctypes.c_int64) for name in ("strip_count", "pairs", "together")),
+        *((name, ctypes.c_int64) for name in ("channels", "narrows", "patches")),
     )
 
 
@@ -59,10 +61,12 @@ class Tables:
     """A product's tables.
 
     Attributes:
-        tiles: int32 [tiles, 2 + 12 + 12].
+        tiles: int32 [tiles + pairs, 2 + 12 + 12].
         strips: int32 [strips + 1].
         runs: int32 [runs, 3].
         channels: of a tile.
+        pairs: how many tiles, the last ones, have the pixels of two blocks; 0 where each block is taken by itself.
+        together: blocks whose maps stay in a core's own cache while the weights of some channels are read.
         patches: at a time, for minimal filtering; 0 for sums tap by tap.
     """
 
@@ -70,6 +74,8 @@ class Tables:
     strips: np.ndarray
     runs: np.ndarray
     channels: int
+    pairs: int = 0
+    together: int = 1
     patches: int = 0
 
     def product(self, *, narrows: bool) -> Product:
@@ -79,7 +85,8 @@ class Tables:
             narrows: bfloat16 is multiplied.
         """
         addresses = (table.ctypes.data for table in (self.tiles, self.strips, self.runs))
-        return Product(*addresses, len(self.strips) - 1, self.channels, int(narrows), self.patches)
+        counts = len(self.strips) - 1, self.pairs, self.together
+        return Product(*addresses, *counts, self.channels, int(narrows), self.patches)
 
 
 def forward_side(size: int, out: int, taps: int, step: int, padding: int, dilation: int) -> Side:
@@ -114,6 +121,7 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
     pixels: int,
     vector_bytes: int,
     turned: bool,
+    paired: bool = False,
 ) -> Tables:
     """Return a product's tables.
 
@@ -127,19 +135,29 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
         pixels: of a tile.
         vector_bytes: of a vector.
         turned: the columns of the packed weights are backwards.
+        paired: two blocks are taken at a time, for which their maps must be one strip.
     """
     own = read // groups
     tap_of: Callable[[int], int] = (lambda k: columns.taps - 1 - k) if turned else (lambda k: k)
-    strip_rows = max(1, _CACHE // max(1, columns.size * read * vector_bytes))
+    row_bytes = max(1, columns.size * read * vector_bytes)
+    strip_rows = max(1, _CACHE // row_bytes)
     runs: list[tuple[int, int, int]] = []
     known: dict[_Taps, tuple[int, int]] = {}
     tiles: list[list[int]] = []
     strips = [0]
-    for strip in _strips(len(rows.places), strip_rows):
-        classes: dict[_Taps, list[tuple[int, int]]] = {}
-        for y, x in itertools.product(strip, range(len(columns.places))):
+
+    def begins(block: int, y: int, x: int) -> int:
+        line = block * rows.size + _first(rows.places[y])
+        return (line * columns.size + _first(columns.places[x])) * read
+
+    def ends(block: int, y: int, x: int) -> int:
+        return ((block * len(rows.places) + y) * len(columns.places) + x) * written
+
+    def add_tiles(blocks: int, strip: range) -> None:
+        classes: dict[_Taps, list[tuple[int, int, int]]] = {}
+        for block, y, x in itertools.product(range(blocks), strip, range(len(columns.places))):
             key = _relative(rows.places[y]), _relative(columns.places[x])
-            classes.setdefault(key, []).append((y, x))
+            classes.setdefault(key, []).append((block, y, x))
         for (down, across), members in classes.items():
             if (down, across) not in known:
                 new = _merged(
@@ -147,23 +165,36 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
                     for (ky, dy), (kx, dx) in itertools.product(down, across)
                 )
                 known[down, across] = len(runs), len(new)
-                runs += new
+                runs.extend(new)
             for first in range(0, len(members), pixels):
                 some = members[first : first + pixels]
                 some += [some[-1]] * (MOST_PIXELS - len(some))
-                begins = [
-                    (_first(rows.places[y]) * columns.size + _first(columns.places[x])) * read
-                    for y, x in some
-                ]
-                ends = [(y * len(columns.places) + x) * written for y, x in some]
-                tiles.append([*known[down, across], *begins, *ends])
+                tiles.append(
+                    [*known[down, across], *(begins(*each) for each in some), *(ends(*each) for each in some)]
+                )
+
+    for strip in _strips(len(rows.places), strip_rows):
+        add_tiles(1, strip)
         strips.append(len(tiles))
+    if paired:
+        add_tiles(2, range(len(rows.places)))
     return Tables(
         np.array(tiles, np.int32),
         np.array(strips, np.int32),
         np.array(runs or [(0, 0, 0)], np.int32),
         channels,
+        pairs=len(tiles) - strips[-1],
+        together=max(2 if paired else 1, _CACHE // (rows.size * row_bytes) // 2 * 2),
     )
+
+
+def class_sizes(rows: Side, columns: Side) -> list[tuple[int, int]]:
+    """Return how many taps pixels have, and how many pixels have the same ones, for each such kind."""
+    kinds = [Counter(_relative(places) for places in side.places) for side in (rows, columns)]
+    return [
+        (len(down) * len(across), there * beside)
+        for (down, there), (across, beside) in itertools.product(*(each.items() for each in kinds))
+    ]
 
 
 def _strips(count: int, size: int) -> list[range]:

@@ -94,19 +94,22 @@ static void multiply_blocks(const struct shapes *s, const struct product *p, con
     multiply_patches(s, p, map, w, to, blocks, turned, adds);
     return;
   }
-  for (; blocks; blocks--, map += read, to += written) {
-    const vec *maps = map;
+  if (is_depthwise(s)) {
+    for (; blocks; blocks--, map += read, to += written)
+      multiply_depthwise(p, map, w->weights, w->bias, to, s->channels, taps(s), adds);
+    return;
+  }
+  const ptrdiff_t pixels = read / (inputs * s->groups), all_words = pixels * s->groups * words_of(p, inputs);
+  for (ptrdiff_t some; blocks; blocks -= some, map += some * read, to += some * written) {
+    some = MIN(blocks, p->together);
     if (p->narrows) {
       vec *word = w->words;
-      for (ptrdiff_t i = 0; i < read; i += inputs)
+      for (ptrdiff_t i = 0; i < some * read; i += inputs)
         for (ptrdiff_t c = 0; c < inputs; c += 2)
           *word++ = words(map[i + c], c + 1 < inputs ? map[i + c + 1] : (vec){0});
-      maps = w->words;
     }
-    if (is_depthwise(s))
-      multiply_depthwise(p, maps, w->weights, w->bias, to, s->channels, taps(s), adds);
-    else
-      multiply(p, maps, w->weights, w->bias, to, s->groups, words_of(p, inputs), outputs, taps(s), adds);
+    multiply(p, p->narrows ? w->words : map, w->weights, w->bias, to, s->groups, words_of(p, inputs), outputs, taps(s),
+             adds, some, p->narrows ? all_words : read, written);
   }
 }
 
@@ -150,6 +153,10 @@ static void pack_map(const struct shapes *s, const vec *x, vec *to, ptrdiff_t to
 /* Adds some blocks' share of the gradients of the weights to w->sums. */
 static void weight_gradients(const struct shapes *s, const vec *x, const vec *gradient, ptrdiff_t blocks,
                              const struct workspace *w) {
+  if (blocks > 1 && s->chunk < s->rows && !s->patches) { /* only whole maps follow each other */
+    for (; blocks; blocks--, x += entered(s), gradient += convolved(s)) weight_gradients(s, x, gradient, 1, w);
+    return;
+  }
   if (is_depthwise(s)) {
     for (ptrdiff_t b = 0; b < blocks; b++)
       depthwise_gradients(&s->sums, x + b * entered(s), gradient + b * convolved(s), w->sums, s->channels);

@@ -198,14 +198,19 @@ static char *take(char **at, ptrdiff_t bytes) {
   return own;
 }
 
+/* Words of the maps that a product reads at a time; an odd channel of a group has one of its own. */
+static ptrdiff_t words_at_a_time(const struct shapes *s, const struct product *p, ptrdiff_t numbers, ptrdiff_t pixels) {
+  return p->narrows ? MIN(s->span, p->together) * (numbers + pixels * s->groups) : 0;
+}
+
 static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct workspace *w) {
   const char *start = at;
   const ptrdiff_t most = MAX(s->channels, s->outputs);
   w->convolved = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
   w->middle = (vec *)take(&at, sizeof(vec) * s->span * middle(s));
   w->gradient = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
-  w->words = (vec *)take(&at, sizeof(vec) * MAX(s->sums.narrows ? entered(s) + s->height * s->width * s->groups : 0,
-                                                s->data.narrows ? convolved(s) + s->rows * s->columns * s->groups : 0));
+  w->words = (vec *)take(&at, sizeof(vec) * MAX(words_at_a_time(s, &s->sums, entered(s), s->height * s->width),
+                                                words_at_a_time(s, &s->data, convolved(s), s->rows * s->columns)));
   w->statistics = (double *)take(&at, sizeof(double) * 4 * most);
   w->channel = (REAL *)take(&at, sizeof(REAL) * 4 * s->outputs);
   w->partial = (vec *)take(&at, sizeof(vec) * 2 * most);

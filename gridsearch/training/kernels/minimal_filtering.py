@@ -177,5 +177,5 @@ def patch_tables(sizes: Sizes, read: int, written: int, pixels: int) -> Tables:
         np.array(strips, np.int32),
         np.array([(0, 0, read)], np.int32),
         sizes.channels,
-        sizes.patches,
+        patches=sizes.patches,
     )
