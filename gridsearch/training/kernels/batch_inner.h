@@ -44,6 +44,20 @@
 INLINE vec all(REAL r) { return (vec){COPIES(r)}; }
 INLINE vec where(mask m, vec yes, vec no) { return (vec)(((mask)yes & m) | ((mask)no & ~m)); }
 
+/* Exchanges rows and columns of V vectors. */
+INLINE void exchange(vec *rows) {
+  vec now[V], next[V];
+  UNROLL for (int i = 0; i < V; i++) now[i] = rows[i];
+  UNROLL for (int left = V; left > 1; left /= 2) {
+    UNROLL for (int i = 0; i < V / 2; i++) {
+      next[2 * i] = SHUFFLE(now[i], now[i + V / 2], LOWER);
+      next[2 * i + 1] = SHUFFLE(now[i], now[i + V / 2], UPPER);
+    }
+    UNROLL for (int i = 0; i < V; i++) now[i] = next[i];
+  }
+  UNROLL for (int i = 0; i < V; i++) rows[i] = now[i];
+}
+
 INLINE double sum_of(vec v) {
   double sum = 0;
   for (int i = 0; i < V; i++) sum += v[i];

@@ -62,9 +62,9 @@ SOURCE = Path(__file__).with_name("map_stages.c")
 _MOST_CHANNELS = 12  # of a tile, as in convolution.h
 _MAP_SIDES = 3  # of a shape [C, H, W]
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
-_CHUNK_PIXELS = (
-    64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
-)
+# Bytes of a number of the result for some images and pixels, whose gradients stay in a core's first cache while weights'
+# gradients are summed.
+_CHUNK_BYTES = 4096
 _FILLED = (
     1.15  # numbers of vectors of channels for each channel, up to which weights' gradients are summed so
 )
@@ -235,8 +235,9 @@ class MapStages:
         s.convolves, s.has_bias, s.groups = 1, int(conv.bias), conv.groups
         s.kernel, s.step = _PAIR(*conv.kernel), _PAIR(*conv.stride)
         s.padding, s.dilation = _PAIR(*conv.padding), _PAIR(*conv.dilation)
-        s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
-        s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
+        pixels = _CHUNK_BYTES // vector_bytes
+        s.chunk = min(s.rows, max(1, pixels // s.columns))
+        s.span = max(1, pixels // (s.rows * s.columns)) if s.chunk == s.rows else 1
         sizes = (s.height, s.width), (s.rows, s.columns)
         by_channel = 1 < conv.groups == conv.channels == conv.outputs  # depthwise.h, which knows no tiles
         how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))

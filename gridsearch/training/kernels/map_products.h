@@ -1,87 +1,9 @@
-/* A convolution's products for a block, and how weights and their gradients are packed for them. */
+/* A convolution's products for some blocks, and how the gradients of its weights are put in order. */
 
 #pragma once
 
-#include "channel_gradients.h"
 #include "depthwise.h"
-
-/* Packs a matrix [rows][columns] as tiles of n columns, [tiles][rows][n], with zeros in the place of columns that are
- * missing.  Where a row's numbers lie beside each other, some rows are taken at a time, so that a line of memory is read
- * once. */
-INLINE void pack_columns(REAL *restrict to, const REAL *restrict from, ptrdiff_t by_row, ptrdiff_t by_column,
-                         ptrdiff_t rows, ptrdiff_t columns, const int n) {
-  const ptrdiff_t some = by_column == 1 ? 16 : rows;
-  for (ptrdiff_t first = 0; first < rows; first += some)
-    for (ptrdiff_t o = 0; o < columns; o += n) {
-      REAL *packed = to + o * rows + first * n;
-      const REAL *number = from + first * by_row + o * by_column;
-      const ptrdiff_t there = MIN(n, columns - o), count = MIN(some, rows - first);
-      for (ptrdiff_t i = 0; i < count; i++, packed += n, number += by_row)
-        if (there == n)
-          for (int j = 0; j < n; j++) packed[j] = number[j * by_column];
-        else
-          for (int j = 0; j < n; j++) packed[j] = j < there ? number[j * by_column] : 0;
-    }
-}
-
-static void pack_matrix(REAL *to, const REAL *from, ptrdiff_t by_row, ptrdiff_t by_column, ptrdiff_t rows,
-                        ptrdiff_t columns, ptrdiff_t n) {
-#define PACK_COLUMNS(CHANNELS, PIXELS)                                                                               \
-  case CHANNELS:                                                                                                     \
-    if (by_column == 1)                                                                                              \
-      pack_columns(to, from, by_row, 1, rows, columns, CHANNELS);                                                    \
-    else                                                                                                             \
-      pack_columns(to, from, by_row, by_column, rows, columns, CHANNELS);                                            \
-    break;
-  switch (n) { TILES(PACK_COLUMNS) }
-}
-
-/* Packs weights [outputs][inputs of a group][taps] for a product: forwards, or turned for the gradient of the input.
- * For winograd.h each tile is transformed as soon as it is packed, while it is in the core's own cache. */
-static void pack(const struct shapes *s, const struct product *p, const REAL *restrict w, const REAL *bias,
-                 const struct workspace *work, int turned) {
-  const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
-  const ptrdiff_t rows = turned ? out : own, columns = turned ? own : out, padded = packed_outputs(p, columns);
-  const int narrows = p->narrows && !p->patches; /* else words are made of what is transformed: of two planes */
-  const ptrdiff_t packed_rows = words_of(p, rows), planes = p->narrows && p->patches ? 2 : 1, each = narrows ? 2 : 1;
-  const ptrdiff_t whole = s->whole[0] * s->whole[1], first = s->first[0] * s->whole[1] + s->first[1];
-  const ptrdiff_t by_row = turned ? own * whole : whole, by_column = turned ? whole : own * whole;
-  const ptrdiff_t ahead = turned ? 8 : 16; /* rows, whose numbers are fetched before they are read */
-  REAL *restrict to = p->patches ? work->packed : work->weights, *biases = work->bias;
-  for (ptrdiff_t g = 0; g < s->groups; g++) {
-    const REAL *from = w + g * out * own * whole + first;
-    if (all_taps == 1 && !narrows) {
-      pack_matrix(to, from, by_row, by_column, rows, columns, n);
-      to += padded * rows;
-    }
-    for (ptrdiff_t o = 0; (all_taps > 1 || narrows) && o < padded; o += n) {
-      const REAL *row = from + o * by_column;
-      for (ptrdiff_t i = 0; i < planes * packed_rows; i++, row += each * by_row) {
-        const ptrdiff_t there = i * each < rows ? MIN(n, columns - o) : 0;
-        for (ptrdiff_t k = ahead; k < ahead + each; k++) /* rows may be pages apart */
-          for (ptrdiff_t j = 0; j < n; j++) __builtin_prefetch(row + k * by_row + j * by_column);
-        REAL *packed = to + (i % planes * all_taps * packed_rows + i / planes) * n;
-        for (ptrdiff_t r = 0; r < s->kernel[0]; r++) /* taps inmost, for a number's taps are beside each other */
-          for (ptrdiff_t c = 0; c < s->kernel[1]; c++, packed += packed_rows * n) {
-            /* turned: the columns of taps backwards, as they then lie beside each other in the map */
-            const REAL *number = row + r * s->whole[1] + (turned ? s->kernel[1] - 1 - c : c);
-            for (ptrdiff_t j = 0; !narrows && j < there; j++) packed[j] = number[j * by_column];
-            const REAL *second = i * 2 + 1 < rows ? number + by_row : 0;
-            for (ptrdiff_t j = 0; narrows && j < there; j++)
-              packed[j] = word_of(number[j * by_column], second ? second[j * by_column] : 0);
-            for (ptrdiff_t j = there; j < n; j++) packed[j] = 0;
-          }
-      }
-      if (p->patches)
-        transform_weights(to, planes == 2 ? to + all_taps * packed_rows * n : 0, packed_rows * n,
-                          work->weights + o * packed_rows, weights_step(p, packed_rows, columns), turned);
-      else
-        to += all_taps * packed_rows * n;
-    }
-    for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * columns + o] : 0;
-  }
-  if (p->patches) memset(work->no_bias, 0, sizeof(REAL) * padded);
-}
+#include "packed_weights.h"
 
 /* `multiply` of some blocks, rounded to bfloat16 first where that is multiplied. */
 static void multiply_blocks(const struct shapes *s, const struct product *p, const vec *map, const struct workspace *w,

@@ -281,21 +281,11 @@ int64_t point_inputs(int64_t most) {
 
 /* Puts V channels of V images as V images of V channels; those behind `there` are zeros. */
 INLINE void transpose(const vec *from, ptrdiff_t there, vec *to) {
-  vec now[V], next[V];
-  if (there >= V) {
-    UNROLL for (int i = 0; i < V; i++) now[i] = from[i];
-  } else {
+  if (there >= V)
+    UNROLL for (int i = 0; i < V; i++) to[i] = from[i];
+  else
     for (int i = 0; i < V; i++) to[i] = i < there ? from[i] : (vec){0};
-    UNROLL for (int i = 0; i < V; i++) now[i] = to[i];
-  }
-  UNROLL for (int left = V; left > 1; left /= 2) {
-    UNROLL for (int i = 0; i < V / 2; i++) {
-      next[2 * i] = SHUFFLE(now[i], now[i + V / 2], LOWER);
-      next[2 * i + 1] = SHUFFLE(now[i], now[i + V / 2], UPPER);
-    }
-    UNROLL for (int i = 0; i < V; i++) now[i] = next[i];
-  }
-  UNROLL for (int i = 0; i < V; i++) to[i] = now[i];
+  exchange(to);
 }
 
 /* A gradient A' of an image. */
