@@ -35,10 +35,10 @@ static void pack_outputs(const struct shapes *s, const vec *gradient, ptrdiff_t 
       for (ptrdiff_t i = o; i < o + CHANNEL_OUTPUTS; i++) *to++ = i < s->outputs ? gradient[p * s->outputs + i] : (vec){0};
 }
 
-/* Adds to sums [outputs][vectors of inputs], whose rows are `by_output` vectors apart. */
+/* Writes sums [outputs][vectors of inputs], whose rows are `by_output` vectors apart, or adds to them. */
 static void add_channels(const vec *restrict map, const vec *restrict gradient, ptrdiff_t blocks, ptrdiff_t rows,
                          ptrdiff_t columns, const struct channel_steps *restrict by, ptrdiff_t outputs,
-                         vec *restrict sums, ptrdiff_t by_output) {
+                         vec *restrict sums, ptrdiff_t by_output, int adds) {
   vec sum[CHANNEL_OUTPUTS][CHANNEL_VECTORS];
   UNROLL for (int o = 0; o < CHANNEL_OUTPUTS; o++)
     UNROLL for (int i = 0; i < CHANNEL_VECTORS; i++) sum[o][i] = (vec){0};
@@ -61,13 +61,13 @@ static void add_channels(const vec *restrict map, const vec *restrict gradient, 
       }
   UNROLL for (int o = 0; o < CHANNEL_OUTPUTS; o++)
     UNROLL for (int i = 0; i < CHANNEL_VECTORS; i++)
-      if (o < outputs) sums[o * by_output + i] += sum[o][i];
+      if (o < outputs) sums[o * by_output + i] = adds ? sums[o * by_output + i] + sum[o][i] : sum[o][i];
 }
 
-/* Adds some blocks' share to w->sums [taps][outputs][tiles of inputs][CHANNEL_VECTORS]; there are several blocks only where
- * a chunk is the whole map. */
+/* Some blocks' share of w->sums [taps][outputs][tiles of inputs][CHANNEL_VECTORS], which is added to those that are there;
+ * there are several blocks only where a chunk is the whole map. */
 static void channel_gradients(const struct shapes *s, const vec *x, const vec *gradient, ptrdiff_t blocks,
-                              const struct workspace *w) {
+                              const struct workspace *w, int adds) {
   const ptrdiff_t tiles = channel_tiles(s), by_output = tiles * CHANNEL_VECTORS;
   const ptrdiff_t column = V * CHANNEL_VECTORS, row = s->width * column;
   for (ptrdiff_t h = 0; h < s->rows; h += s->chunk) {
@@ -85,28 +85,44 @@ static void channel_gradients(const struct shapes *s, const vec *x, const vec *g
       ptrdiff_t h0, h1, w0, w1;
       bounds(down, s->step[0], chunk, s->height, &h0, &h1);
       bounds(right, s->step[1], s->columns, s->width, &w0, &w1);
-      if (h0 >= h1 || w0 >= w1) continue;
+      vec *sums = w->sums + k * s->outputs * by_output;
+      if (h0 >= h1 || w0 >= w1) {
+        if (!adds) memset(sums, 0, sizeof(vec) * s->outputs * by_output);
+        continue;
+      }
       const vec *map = w->map + (h0 * s->step[0] + down - first) * row + (w0 * s->step[1] + right) * column;
       const vec *own = w->gradients + (h0 * s->columns + w0) * CHANNEL_OUTPUTS;
       for (ptrdiff_t t = 0; t < tiles; t++)
         for (ptrdiff_t o = 0; o < s->outputs; o += CHANNEL_OUTPUTS)
           add_channels(map + t * blocks * rows * row, own + o * blocks * pixels, blocks, h1 - h0, w1 - w0, &by,
-                       s->outputs - o, w->sums + (k * s->outputs + o) * by_output + t * CHANNEL_VECTORS, by_output);
+                       s->outputs - o, sums + o * by_output + t * CHANNEL_VECTORS, by_output, adds);
     }
+    adds = 1;
   }
+  if (!adds) memset(w->sums, 0, w->sums_bytes);
 }
 
 /* Writes them as torch has them. */
 static void unpack_channels(const struct shapes *s, const struct workspace *w, REAL *to) {
   const ptrdiff_t whole = s->whole[0] * s->whole[1], padded = channel_tiles(s) * CHANNEL_VECTORS * V;
-  const REAL *sums = (const REAL *)w->sums;
-  for (ptrdiff_t o = 0; o < s->outputs; o++, to += s->channels * whole)
-    for (ptrdiff_t k = 0; k < taps(s); k++) {
-      const REAL *from = sums + (k * s->outputs + o) * padded;
-      REAL *number = to + k / s->kernel[1] * s->whole[1] + k % s->kernel[1];
-      if (whole == 1)
-        memcpy(number, from, sizeof(REAL) * s->channels);
-      else
-        for (ptrdiff_t c = 0; c < s->channels; c++) number[c * whole] = from[c];
+  const ptrdiff_t by_tap = s->outputs * padded;
+  const REAL *from = (const REAL *)w->sums;
+  for (ptrdiff_t o = 0; o < s->outputs; o++, to += s->channels * whole, from += padded) {
+    if (whole == 1) {
+      memcpy(to, from, sizeof(REAL) * s->channels);
+      continue;
     }
+    ptrdiff_t k = 0;
+    for (; whole == taps(s) && k + V <= whole; k += V) /* as many taps of as many channels at a time */
+      for (ptrdiff_t c = 0; c < s->channels; c += V) {
+        vec numbers[V];
+        UNROLL for (int i = 0; i < V; i++) numbers[i] = *(const unaligned_vec *)(from + (k + i) * by_tap + c);
+        exchange(numbers);
+        for (ptrdiff_t i = 0; i < MIN(V, s->channels - c); i++) *(unaligned_vec *)(to + (c + i) * whole + k) = numbers[i];
+      }
+    for (; k < taps(s); k++) {
+      REAL *number = to + k / s->kernel[1] * s->whole[1] + k % s->kernel[1];
+      for (ptrdiff_t c = 0; c < s->channels; c++) number[c * whole] = from[k * by_tap + c];
+    }
+  }
 }

@@ -72,11 +72,13 @@ static void pack_map(const struct shapes *s, const vec *x, vec *to, ptrdiff_t to
     }
 }
 
-/* Adds some blocks' share of the gradients of the weights to w->sums. */
+/* Some blocks' share of the gradients of the weights, which is added to w->sums; `adds`: sums of other blocks are there. */
 static void weight_gradients(const struct shapes *s, const vec *x, const vec *gradient, ptrdiff_t blocks,
-                             const struct workspace *w) {
+                             const struct workspace *w, int adds) {
+  if (!adds && !s->by_channel) memset(w->sums, 0, w->sums_bytes);
   if (blocks > 1 && s->chunk < s->rows && !s->patches) { /* only whole maps follow each other */
-    for (; blocks; blocks--, x += entered(s), gradient += convolved(s)) weight_gradients(s, x, gradient, 1, w);
+    for (; blocks; blocks--, x += entered(s), gradient += convolved(s), adds = 1)
+      weight_gradients(s, x, gradient, 1, w, adds);
     return;
   }
   if (is_depthwise(s)) {
@@ -89,7 +91,7 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
     return;
   }
   if (s->by_channel) {
-    channel_gradients(s, x, gradient, blocks, w);
+    channel_gradients(s, x, gradient, blocks, w, adds);
     return;
   }
   const gradient_function add = gradient_of(s->gradient_channels, (int)s->narrows);

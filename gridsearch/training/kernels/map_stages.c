@@ -169,10 +169,7 @@ void backward(const struct op_args *a) {
   lay_out_saved(s, a->saved, blocks, &saved);
   if (s->normalizes) norm_gradients(s, a, &w, &saved, blocks);
   double *bias = w.statistics + 2 * s->outputs;
-  if (trains) {
-    memset(w.sums, 0, w.sums_bytes);
-    memset(bias, 0, sizeof(double) * s->outputs);
-  }
+  if (trains) memset(bias, 0, sizeof(double) * s->outputs);
   if (s->convolves && a->gx[0]) pack(s, &s->data, a->params[0], 0, &w, 1);
   for (ptrdiff_t b = 0; b < blocks; b++) {
     const ptrdiff_t place = b % s->span;
@@ -182,7 +179,7 @@ void backward(const struct op_args *a) {
     if (place + 1 < s->span && b + 1 < blocks) continue;
     const ptrdiff_t from = (b - place) * entered(s);
     vec *gx = a->gx[0] ? (vec *)a->gx[0] + from : 0;
-    if (trains) weight_gradients(s, (const vec *)a->x[0] + from, w.gradient, place + 1, &w);
+    if (trains) weight_gradients(s, (const vec *)a->x[0] + from, w.gradient, place + 1, &w, b > place);
     if (gx && s->convolves) multiply_blocks(s, &s->data, w.gradient, &w, gx, place + 1, a->adds[0]);
     if (gx && !s->convolves)
       for (ptrdiff_t i = 0; i < entered(s); i++) gx[i] = a->adds[0] ? gx[i] + gradient[i] : gradient[i];

@@ -24,15 +24,12 @@ void transposed_backward(const struct op_args *a) {
   struct workspace w;
   lay_out_workspace(s, a->workspace, &w);
   double *bias = w.statistics;
-  if (trains) {
-    memset(w.sums, 0, w.sums_bytes);
-    memset(bias, 0, sizeof(double) * s->channels);
-  }
+  if (trains) memset(bias, 0, sizeof(double) * s->channels);
   if (a->gx[0]) pack(s, &s->sums, a->params[0], 0, &w, 0);
   for (ptrdiff_t b = 0; b < blocks; b += s->span) {
     const ptrdiff_t some = MIN(s->span, blocks - b);
     const vec *gy = (const vec *)a->gy + b * entered(s), *x = (const vec *)a->x[0] + b * convolved(s);
-    if (trains) weight_gradients(s, gy, x, some, &w);
+    if (trains) weight_gradients(s, gy, x, some, &w, b > 0);
     for (ptrdiff_t i = 0; trains && s->has_bias && i < some; i++)
       add_channel_sums(gy + i * entered(s), pixels, s->channels, &w, bias);
     if (a->gx[0]) multiply_blocks(s, &s->sums, gy, &w, (vec *)a->gx[0] + b * convolved(s), some, a->adds[0]);
