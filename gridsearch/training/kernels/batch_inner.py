@@ -62,8 +62,8 @@ SOURCE = Path(__file__).with_name("map_stages.c")
 _MOST_CHANNELS = 12  # of a tile, as in convolution.h
 _MAP_SIDES = 3  # of a shape [C, H, W]
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
-# Bytes of a number of the result for some images and pixels, whose gradients stay in a core's first cache while weights'
-# gradients are summed.
+# Of one number of the result, for as many images and pixels as stay in a core's first cache while weights' gradients
+# are summed.
 _CHUNK_BYTES = 4096
 _FILLED = (
     1.15  # numbers of vectors of channels for each channel, up to which weights' gradients are summed so

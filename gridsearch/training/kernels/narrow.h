@@ -29,6 +29,8 @@ INLINE REAL word_of(REAL low, REAL high) {
   const __m128 both = _mm_unpacklo_ps(_mm_set_ss(low), _mm_set_ss(high));
   return _mm_cvtss_f32((__m128)_mm_cvtneps_pbh(both));
 }
+#elif defined(NARROW_FROM) && !DOUBLE
+#include NARROW_FROM /* what computes the same without such instructions, for tests */
 #else
 #define NARROW 0
 INLINE vec words(vec low, vec high) { return low + high; } /* these are never called */

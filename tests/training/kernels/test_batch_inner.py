@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.training.kernels import batch_inner
 from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
+from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.minimal_filtering import PASSES
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
@@ -26,10 +31,23 @@ from tests.training.kernels.op_calls import call
 
 pytestmark = needs_compiler
 
-NARROW = pytest.mark.skipif(not multiplies_bfloat16(), reason="no avx512_bf16")
+EMULATED = Path(__file__).with_name("emulated_narrow.h")
 HALVES = MaxPool((2, 2), (2, 2))
 CUT_OFF = Activation(Curve.HARDTANH, 0.0, 0.5)
 OVERLAPPING = MaxPool((3, 3), (2, 2), (1, 1))
+
+
+@functools.cache
+def emulating_library(dtype):
+    return load(batch_inner.SOURCE, {"DOUBLE": 0, "NARROW_FROM": f'"{EMULATED}"'})
+
+
+@pytest.fixture
+def bfloat16(monkeypatch):
+    """Products of bfloat16, emulated where the processor has none."""
+    if not multiplies_bfloat16():
+        monkeypatch.setattr(batch_inner, "library_of", emulating_library)
+        monkeypatch.setattr(batch_inner, "multiplies_bfloat16", lambda: True)
 
 
 def conv(channels, outputs, side, stride=1, padding=0, dilation=1, groups=1, *, bias=True):
@@ -122,6 +140,7 @@ FORMS = {
     "wide and dilated": ([conv(32, 5, 3, 1, 2, 2), BatchNorm(5)], (32, 6, 7)),
     "wide, some rows at a time": ([conv(31, 13, 3, padding=1), Relu()], (31, 12, 11)),
     "wide, some rows at a time, strided": ([conv(32, 6, 5, 2, 2)], (32, 23, 21)),
+    "wide, one row at a time": ([conv(32, 3, 3, 1, 1)], (32, 3, 140)),
     "wide, padded by more than the kernel": ([conv(32, 3, 2, padding=3)], (32, 2, 3)),
     "wide, pointwise and strided": ([conv(32, 17, 1, 2, bias=False)], (32, 7, 9)),
     "depthwise": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 5, 5)),
@@ -170,6 +189,48 @@ def test_weights_gradients_are_summed_in_vectors_of_channels_where_these_are_ful
 
 def test_an_operation_on_maps_is_as_exact_as_torch_in_single_precision():
     check([conv(10, 12, 3, 1, 1), BatchNorm(12), Relu(), HALVES], (10, 9, 8), 37, torch.float32, 2e-4)
+
+
+PACKED = {
+    "many taps": ([conv(11, 13, 5, padding=2)], (11, 6, 5)),
+    "some taps of many": ([conv(12, 25, 7, padding=3)], (12, 2, 3)),
+    "one tap of many": ([conv(21, 31, 3, padding=1)], (21, 1, 1)),
+    "in groups": ([conv(36, 27, 3, groups=3)], (36, 4, 4)),
+    "pointwise": ([conv(51, 50, 1)], (51, 2, 2)),
+    "pointwise, of full vectors": ([conv(64, 48, 1)], (64, 2, 2)),
+    "of full vectors": ([conv(32, 48, 3, padding=1)], (32, 2, 2)),
+    "of a few": ([conv(3, 5, 3), HALVES], (3, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_weights_are_packed_in_vectors_as_torch_reads_them(form):
+    stages, shape = PACKED[form]
+    check(stages, shape, 2 * vector_numbers(torch.float32) + 3, torch.float32, 1e-5, adds=True)
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("form", PACKED)
+def test_weights_are_packed_in_pairs_for_products_of_bfloat16(form):
+    (stage, *_), shape = PACKED[form]
+    found = errors(stage, shape, 2 * vector_numbers(torch.float32) + 3, filtered=(), bf16=True)
+    assert all(error < 2**-8 for error in found)
+
+
+@pytest.mark.parametrize(
+    ("form", "paired"), [("one tap of many", True), ("many taps", True), ("of a few", False)]
+)
+def test_an_image_is_the_same_whether_its_block_has_another_beside_it(form, paired):
+    stages, shape = PACKED[form]
+    op, _ = cover(stages, shape, torch.float32)
+    assert bool(op._shapes.sums.pairs) == paired
+    v = vector_numbers(torch.float32)
+    xs, params, _, result = drawn(stages, shape, 3 * v, torch.float32)
+    gy = torch.randn(3 * v, *result)
+    whole = call(op, xs, result, params, gy=gy)
+    for block in torch.arange(3 * v).split(v):
+        alone = call(op, [x[block] for x in xs], result, params, gy=gy[block])
+        assert torch.equal(alone.y, whole.y[block]) and torch.equal(alone.gx[0], whole.gx[0][block])
 
 
 FILTERED = {
@@ -221,7 +282,7 @@ AMPLIFIED = 5.14
 root of the mean of sum(a^2 |b|^2 |g|^2) / 3, for each of two dimensions; the same for all three passes."""
 
 
-@NARROW
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(("channels", "outputs"), [(32, 32), (33, 19), (5, 40)])
 def test_filtering_in_bfloat16_amplifies_its_rounding_as_derived(channels, outputs):
     case = conv(channels, outputs, 3, 1, 1), (channels, 9, 12), 33
@@ -231,7 +292,7 @@ def test_filtering_in_bfloat16_amplifies_its_rounding_as_derived(channels, outpu
         assert 0.8 * AMPLIFIED < minimal / by_taps < 1.2 * AMPLIFIED
 
 
-@NARROW
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("form", FILTERED)
 def test_each_form_is_filtered_in_bfloat16_pass_by_pass(form):
     stage, shape = FILTERED[form][0][0], FILTERED[form][1]
@@ -241,7 +302,8 @@ def test_each_form_is_filtered_in_bfloat16_pass_by_pass(form):
         assert 2**-8 < found[own] < 2 * AMPLIFIED * 2**-8
 
 
-@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=NARROW)])
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("bf16", [False, True])
 def test_a_filtered_image_is_the_same_whatever_lies_beside_it(bf16):
     stages, shape = FILTERED["odd sides"]
     op, _ = cover(stages, shape, torch.float32, bf16=bf16, filtered=PASSES)
@@ -267,22 +329,26 @@ def test_gradients_of_parameters_that_nobody_wants_are_left_out():
     assert all(bool(g.isnan().all()) for g in part.grads)
 
 
+@pytest.mark.skipif(multiplies_bfloat16(), reason="the processor multiplies bfloat16")
+def test_nothing_is_compiled_for_bfloat16_where_the_processor_does_not_multiply_it():
+    assert cover([conv(20, 30, 3)], (20, 5, 5), torch.float32, bf16=True) is None
+
+
 def rounded(x):
     """Return a tensor rounded to bfloat16, for exact products."""
     return x.bfloat16().double()
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(
     "form", ["padded", "grouped and dilated", "pointwise and strided", "of four pixels", "of one pixel"]
 )
 def test_products_of_bfloat16_are_exact_and_added_in_single_precision(form):
     stage, shape = FORMS[form][0][0], FORMS[form][1]
-    if not multiplies_bfloat16():
-        assert cover([stage], shape, torch.float32, bf16=True) is None
-        pytest.skip("the processor does not multiply bfloat16")
     op, _ = cover([stage], shape, torch.float32, bf16=True)
-    (x,), (w, b), _, result = drawn([stage], shape, 21, torch.float32)
-    gy = torch.randn(21, *result)
+    images = 2 * vector_numbers(torch.float32) + 5
+    (x,), (w, b), _, result = drawn([stage], shape, images, torch.float32)
+    gy = torch.randn(images, *result)
     got = call(op, [x], result, [w, b], [], gy)
     how = (stage.stride, stage.padding, stage.dilation, stage.groups)
     leaves = rounded(x).requires_grad_(), rounded(w).requires_grad_()
