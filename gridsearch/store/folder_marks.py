@@ -155,6 +155,12 @@ class MarkedFolders(HomePaths):
         holders = () if mark is None else self._holders(mark)
         return self._named(holders[0]) if holders else None
 
+    def held(self) -> list[str]:
+        """Return the names of the studies whose files are here and that this store holds, by their marks."""
+        folders = sorted(self.root.iterdir()) if self.root.is_dir() else ()
+        marks = ((folder.name, _read(folder / files.MARK)) for folder in folders)
+        return [name for name, mark in marks if mark is not None and self._own in mark.stores]
+
     def share(self, study: str, uid: str, store: str) -> None:
         """Note that another store holds a study too, to which it was copied; nothing where there are no files of it.
 
@@ -213,6 +219,11 @@ class MarkedFolders(HomePaths):
                 _log.warning(
                     "%s held files of study %r of store %s, which is gone: they are in %s now",
                     *(folder, study, self._named(mark.stores[0]), place.name),
+                )
+            else:  # it was deleted by others, or the store is a new one, or an older copy
+                _log.warning(
+                    "%s held files of an earlier study %r, which this store does not hold: they are in %s now",
+                    *(folder, study, place.name),
                 )
         path.unlink(missing_ok=True)  # last: whatever is still here is known to be of another study
 

@@ -15,6 +15,7 @@ from gridsearch.errors import GridsearchError
 from gridsearch.folders import can_be_made, nearest_there
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.engines import engines
+from gridsearch.service.queries.studies import require_never_made
 from gridsearch.store import masked, open_store, store_exists, store_facts, waiting
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ def _store(places: Places) -> Iterator[Finding]:
     url = masked(places.store)
     try:
         if not store_exists(places.store):
+            require_never_made(places)
             yield Finding("store", "note", f"{url}: none yet; the first run makes it")
             return
         with open_store(places.store, home=places.home, create=False) as store:

@@ -111,11 +111,27 @@ def existing(places: Places) -> Store:
         StoreError: there is none.
     """
     if not store_exists(places.store):
+        require_never_made(places)
         raise StoreError(
             f"no store at {places.store}",
             hint=f"`{places.again.first_run()}` makes one; --home or --store says where another is",
         )
     return open_store(places.store, home=places.home, create=False)
+
+
+def require_never_made(places: Places) -> None:
+    """Refuse the place of a store that is gone, or not there now, for one where there never was any.
+
+    Raises:
+        StoreError: the home has files of studies that this store holds.
+    """
+    lost = Home(places.home, store=places.store).held()
+    if lost:
+        shown = ", ".join(lost[:_NAMED]) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
+        raise StoreError(
+            f"store {places.store} is gone: {places.home} still has files of its studies {shown}",
+            hint="bring it back, or restore a copy of it; a run begins a new store and trains everything again",
+        )
 
 
 def only(places: Places) -> str:
@@ -136,8 +152,13 @@ def only(places: Places) -> str:
 
 
 def summaries(places: Places) -> list[StudySummary]:
-    """Return the studies of a store; none where there is no store yet."""
+    """Return the studies of a store; none where there is no store yet.
+
+    Raises:
+        StoreError: the store is gone: files of its studies are there.
+    """
     if not store_exists(places.store):
+        require_never_made(places)
         return []
     with existing(places) as store:
         return store.studies()
@@ -154,8 +175,10 @@ def status(places: Places, study: str | None = None) -> list[StudyStatus]:
 
     Raises:
         StudyNotFound: the one that was asked for is not there.
+        StoreError: the store is gone: files of its studies are there.
     """
     if study is None and not store_exists(places.store):
+        require_never_made(places)
         return []
     with existing(places) as store:
         if study is not None:
