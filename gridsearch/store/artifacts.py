@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch import files
 from gridsearch.checkpoints import checkpoints_in
-from gridsearch.errors import ArtifactError
+from gridsearch.errors import ArtifactError, StoreUnreachable
 from gridsearch.records import FileRef
 from gridsearch.store import trial_logs
 from gridsearch.store.home_cleaning import HomeCleaning
@@ -128,6 +129,15 @@ class Home(HomeCleaning):
         path = self.log(study, number)
         with writing_to(path):
             trial_logs.append(path, text)
+
+    def leave_log(self, study: str, number: int) -> None:
+        """Move the log aside that another trial of this number has left, before this one's first attempt.
+
+        Where the store was restored from a copy, there are files of trials that it does not know.
+        """
+        with contextlib.suppress(OSError, StoreUnreachable):  # then this one's lines follow
+            if (path := self.log(study, number)).exists():
+                files.rename(path, path.with_name(f"{files.EARLIER}{secrets.token_hex(6)}"))
 
     def put_up_log(self, study: str, number: int) -> None:
         """Put the log of a trial that ends where all can read it, if the home is in object storage."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _OF_TRIALS = (files.TRIALS, files.TENSORBOARD)
 _CUT_OFF = re.compile(rf"{re.escape(files.DELETED)}({STUDY_NAME.pattern})-[0-9a-f]{{8}}")
-_LEFT_BY_WRITES = (f"{files.PARTIAL}*", ".*.tmp")  # the second by versions of before
+_LEFT_BY_WRITES = (f"{files.PARTIAL}*", f"{files.EARLIER}*", ".*.tmp")  # the last by versions of before
 
 
 @dataclass(frozen=True, slots=True)

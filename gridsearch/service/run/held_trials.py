@@ -125,6 +125,8 @@ class HeldTrials:
     def _make_scratch(self, trial: Trial) -> str:
         """Return an attempt's scratch folder, made where it is used: that takes longer than a short trial."""
         home, place = self._run.store.home, (self._run.study, trial.number, trial.attempt)
+        if trial.attempt == 1:
+            home.leave_log(self._run.study, trial.number)
         return str(home.make_scratch(*place) if self._run.leaves_files else home.scratch(*place))
 
     def end(self, trial: int) -> Trial:

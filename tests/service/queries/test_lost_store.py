@@ -43,3 +43,22 @@ def test_a_run_without_the_store_begins_anew_and_says_where_the_files_are(cli, l
     assert "held files of an earlier study 'fit', which this store does not hold" in caplog.text
     assert f"they are in {aside.name} now" in caplog.text
     assert cli("status", "--json").json["studies"][0]["counts"]["complete"] == 2
+
+
+def test_a_trial_does_not_go_on_in_the_log_of_one_that_a_restored_store_does_not_know(
+    cli, lost, home, tmp_path
+):
+    """A copy of the store that is older than the home: its next trials bear the numbers of those made since."""
+    shutil.copy(lost, home / files.DATABASE)
+    (tmp_path / "fit.py").write_text(
+        "def fit(params, seed):\n    print('x is', params['x'])\n    return {'value': params['x']}\n"
+    )
+    more = (*RUN[:-1], "x=3,4")
+    assert cli(*more).code == 0
+    shutil.copy(lost, home / files.DATABASE)
+    assert cli(*more[:-1], "x=7").code == 0
+    assert (home / "fit" / "trials" / "2" / "log").read_text() == "x is 7\n"
+    (earlier,) = (home / "fit" / "trials" / "2").glob(f"{files.EARLIER}*")
+    assert earlier.read_text() == "x is 3\n"
+    assert cli("study", "clean", "fit").code == 0
+    assert not earlier.exists()
