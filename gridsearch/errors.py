@@ -252,6 +252,8 @@ def unwritable(
     """Return what to raise where a file cannot be written; `hint` says how to name another place than this."""
     if is_full_disk(error):
         return StoreError(f"no space left for {path}", hint="free some space and run the same command again")
+    if error.errno == errno.EFBIG:
+        hint = "allow larger files (ulimit -f), or use another disk with --home"
     if error.errno in _IN_THE_WAY:
         hint = "something else is in its place: move that away, then run the same command again"
     return StoreError(f"{path} cannot be written: {error.strerror}", hint=hint)

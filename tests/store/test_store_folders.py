@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from gridsearch import files
-from gridsearch.errors import FolderTaken, StoreError, StoreUnreachable, StudyNotFound
+from gridsearch.errors import FolderTaken, StoreError, StoreUnreachable, StudyNotFound, unwritable
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.store import Home, copy_store, folder_marks, open_store
@@ -69,6 +69,11 @@ def test_what_is_in_the_place_of_a_folder_or_a_file_is_to_be_moved_away(opened, 
         with pytest.raises(StoreError, match="cannot be written") as caught:
             store.take_folder("s")
         assert "move that away" in caught.value.hint
+
+
+def test_a_limit_on_the_size_of_files_is_not_told_as_a_missing_right():
+    error = unwritable("a/page.html", OSError(errno.EFBIG, "File too large"))
+    assert "ulimit -f" in error.hint
 
 
 def left(store, study="s"):
