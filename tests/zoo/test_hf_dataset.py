@@ -126,6 +126,58 @@ def test_a_file_that_is_replaced_by_another_of_its_time_and_size_is_read_anew(tm
     assert after[1] != before[1]
 
 
+def numbered(hf, names, count=4):
+    """Images whose classes alternate, with the numbers that this order of names gives them; or with words alone."""
+    words = [["dog", "cat"][i % 2] for i in range(count)]
+    labels, kind = (
+        ([names.index(word) for word in words], hf.ClassLabel(names=names))
+        if names
+        else (words, hf.Value("string"))
+    )
+    features = hf.Features({"image": hf.Image(), "label": kind})
+    return hf.Dataset.from_dict({"image": [png(i) for i in range(count)], "label": labels}, features=features)
+
+
+@pytest.mark.parametrize("names", [["cat", "dog"], ["dog", "cat"], None])
+def test_each_splits_numbers_are_read_by_its_own_class_names(tmp_path, hf, names):
+    splits = {"train": numbered(hf, ["dog", "cat"]), "test": numbered(hf, names)}
+    hf.DatasetDict(splits).save_to_disk(tmp_path / "d")
+    data, _ = load(tmp_path / "d")
+    assert data.class_names == ("dog", "cat")
+    assert data.train_labels.tolist() == data.test_labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_class_that_only_the_test_split_names_and_a_split_without_labels_are_refused(tmp_path, hf):
+    train = numbered(hf, ["dog", "cat"])
+    other = numbered(hf, ["owl", "cat", "dog"]).map(lambda row: {"label": 0})
+    for name, test, problem in (
+        ("a", other, "no training image is of class 'owl'"),
+        ("b", train.remove_columns("label"), "split 'test' has no column 'label'"),
+    ):
+        hf.DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / name)
+        with pytest.raises(GridsearchError, match=problem):
+            load(tmp_path / name)
+
+
+def test_parquet_files_that_number_the_classes_differently_are_refused(tmp_path, hf):
+    (tmp_path / "p").mkdir()
+    for name, names in (("train", ["dog", "cat"]), ("test", ["cat", "dog"])):
+        numbered(hf, names).to_parquet(tmp_path / "p" / f"{name}.parquet")
+    with pytest.raises(
+        GridsearchError, match=r"test\.parquet and train\.parquet have different classes"
+    ) as refusal:
+        load(tmp_path / "p")
+    assert "'label': cat, dog; dog, cat" in refusal.value.message
+
+
+def test_files_that_do_not_fit_each_other_are_refused_with_the_reason(tmp_path):
+    (tmp_path / "p").mkdir()
+    for name, labels in (("a", [0, 1]), ("b", ["dog", "cat"])):
+        plain(tmp_path / "p" / f"{name}.parquet", image=[content(0), content(1)], label=labels)
+    with pytest.raises(GridsearchError, match="cannot be read: Failed to parse"):
+        load(tmp_path / "p")
+
+
 def test_rows_without_a_label_are_left_out_and_that_is_said(tmp_path, hf):
     features = features_of(hf)
     rows = {"image": [png(i) for i in range(7)], "label": [0, 1, 0, 1, 0, 1, -1]}

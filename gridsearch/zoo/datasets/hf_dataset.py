@@ -7,6 +7,7 @@ bytes that they were stored as, and become arrays as those of a folder do.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from gridsearch.zoo.datasets.scan import Found
 from gridsearch.zoo.hub import offline_if_unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
@@ -113,18 +114,26 @@ class HubDataset(FileImages):
         pictures = _image_column(table, features, image)
         labels = _label_column(table, features, label)
         groups = table.column("group", group)
-        names = tuple(getattr(features[labels], "names", None) or ())
+        names = _class_names(features[labels])
+        order = dict.fromkeys(names)
         rows: list[Row] = []
         for part, (name, split) in splits.items():
+            lacking = next((c for c in (pictures, labels, groups) if c not in (None, *split.features)), None)
+            if lacking is not None:
+                raise table.refuse(
+                    f"split {name!r} has no column {lacking!r}",
+                    hint="load the dataset, take this split out, and save_to_disk the others; or add the column",
+                )
             unlabelled = 0
             cells = _cells(split, pictures)
-            kinds = split[labels]
+            own_names = _class_names(split.features[labels]) if names else ()
+            order |= dict.fromkeys(own_names)
             belongs = split[groups] if groups is not None else [""] * len(split)
-            for i, (kind, own) in enumerate(zip(kinds, belongs, strict=True)):
-                if kind is None or (not 0 <= kind < len(names) if names else is_missing(str(kind))):
+            for i, (kind, own) in enumerate(zip(split[labels], belongs, strict=True)):
+                word = _word(kind, own_names or names)
+                if word is None:
                     unlabelled += 1
                     continue
-                word = names[kind] if names else str(kind)
                 found = _Cell(Path(), f"{name}[{i}]", 0, part, _group(own), content=cells(i))
                 rows.append(Row(f"{name}[{i}]", word, found))
             if unlabelled:
@@ -136,7 +145,7 @@ class HubDataset(FileImages):
             rows,
             skipped,
             group_from="" if groups is None else f"column {groups!r}",
-            order=names,
+            order=tuple(order),
             where={part: f"split {name!r}" for part, (name, _) in splits.items()},
         )
 
@@ -169,6 +178,7 @@ def _splits(name: str, root: Path, config: Value, revision: Value) -> Mapping[st
             if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
                 found = datasets.load_from_disk(name)
             elif local:
+                _check_numbers(path, title)
                 kind, named = ("parquet", {"data_files": name}) if path.is_file() else (name, {})
                 named |= {} if config is None else {"name": str(config)}
                 found = datasets.load_dataset(kind, cache_dir=str(_kept(path, root)), **named)
@@ -176,11 +186,35 @@ def _splits(name: str, root: Path, config: Value, revision: Value) -> Mapping[st
                 found = datasets.load_dataset(
                     name, None if config is None else str(config), revision=revision
                 )
-        except MemoryError:
+        except (MemoryError, DataError):
             raise
         except Exception as error:
             raise _cannot_load(datasets, error, title, local=local) from error
     return {"train": found} if isinstance(found, datasets.Dataset) else dict(found)
+
+
+def _check_numbers(path: Path, title: str) -> None:
+    """Refuse Parquet files that number the same classes differently: the library takes one file's names for all.
+
+    Raises:
+        DataError: there are such.
+    """
+    from pyarrow import parquet
+
+    first: dict[str, tuple[Path, list[str]]] = {}
+    for file in sorted(path.rglob("*.parquet")) if path.is_dir() else ():
+        noted = (parquet.read_schema(file).metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(noted).get("info", {}).get("features", {})
+        for column, feature in features.items():
+            if not isinstance(feature, dict) or "names" not in feature:
+                continue
+            other, names = first.setdefault(column, (file, feature["names"]))
+            if names != feature["names"]:
+                raise DataError(
+                    f"{title}: {other.relative_to(path)} and {file.relative_to(path)} have different classes in "
+                    f"column {column!r}: {', '.join(names)[:60]}; {', '.join(feature['names'])[:60]}",
+                    hint="write them with the same ClassLabel, or their labels as words",
+                )
 
 
 def _kept(path: Path, root: Path) -> Path:
@@ -194,6 +228,8 @@ def _kept(path: Path, root: Path) -> Path:
 
 
 def _cannot_load(datasets: Any, error: Exception, title: str, *, local: bool) -> DataError:
+    if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # what went wrong, and not only that something did
     words = " ".join(said(error).split())[:200]
     if "onfig name is missing" in words or "BuilderConfig" in words:
         return DataError(f"{title}: {words}", hint="name one: --set data.config=NAME")
@@ -290,6 +326,21 @@ def _label_column(table: Table, features: Mapping[str, Any], given: Value) -> st
             hint="a label is a ClassLabel, a word or a whole number: --set data.label=COLUMN",
         )
     return found
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    """Return the names of a ClassLabel; none of another column."""
+    return tuple(getattr(feature, "names", None) or ())
+
+
+def _word(cell: Any, names: Sequence[str]) -> str | None:
+    """Return the class that a cell names, by these names where it is a number; None for no label.
+
+    The names are those of the cell's own split: two splits may number the same classes differently.
+    """
+    if cell is None or isinstance(cell, str) or not names:
+        return None if cell is None or is_missing(str(cell)) else str(cell)
+    return names[cell] if 0 <= cell < len(names) else None
 
 
 def _group(cell: Any) -> str:
