@@ -299,3 +299,15 @@ def test_a_cameras_raw_file_is_refused_by_name_and_its_thumbnail_is_not_taken(tm
     data = load(tmp_path / "im")
     assert len(data.train_labels) == 2
     assert f"skipped cat/{name}: not an image that is read here (a camera's raw file" in data.notes[0]
+
+
+@pytest.mark.parametrize(("kind", "top"), [(np.uint8, 1), (np.uint16, 15), (np.uint8, 32)])
+def test_images_that_are_all_but_black_are_said_to_be(tmp_path, kind, top):
+    for i in range(4):
+        path = tmp_path / "im" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, top + 1, (6, 6)).astype(kind)
+        Image.fromarray(pixels).save(path)
+    reading = datasets.load(datasets.open_dataset(f"folder:{tmp_path}/im"), tmp_path / "root", {}).reading
+    warned = [words for words in reading.warnings if "black" in words]
+    assert [f"no pixel is above {top} of 255" in words for words in warned] == [True] * (top < 32)

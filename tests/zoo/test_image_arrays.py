@@ -200,6 +200,16 @@ def test_pixels_of_more_than_eight_bits_and_normalized_ones_are_refused_with_dif
     assert hint in refused.value.hint
 
 
+def test_fractions_that_rounding_carried_over_the_ends_are_clipped_and_larger_ones_are_not_divided():
+    beyond = np.linspace(-0.00002, 1.00002, 120).reshape(6, 4, 5)
+    assert np.array_equal(
+        normal(train_images=beyond).train_images[:, 0], beyond.clip(0, 1).astype(np.float32)
+    )
+    with pytest.raises(DataError, match=r"fractions up to 1\.2, expected 0 to 1") as refused:
+        normal(train_images=beyond.clip(0, 1) * 1.2)
+    assert "clip" in refused.value.hint
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

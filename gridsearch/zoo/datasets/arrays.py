@@ -12,6 +12,7 @@ import numpy as np
 
 from gridsearch.errors import nearest
 from gridsearch.plugins import ImageData
+from gridsearch.zoo.datasets.checks import DARK
 from gridsearch.zoo.datasets.class_labels import Refusal, as_array, classes_of, label_vector, name_list
 
 _PARTS = ("train", "val", "test")
@@ -35,8 +36,8 @@ _ALIKE = 0.8
 """From which share of common letters on a name is taken for a misspelt one: `test_ids` is 0.74 of `test_images`."""
 
 _MOST_CHANNELS = 4
-_DARK = 31
-"""Of 255; images whose brightest pixel is no brighter may have been meant on another scale."""
+_ROUNDING = 1e-4
+"""How far beyond 0 and 1 fractions lie that were resized or normalized and brought back."""
 
 
 def image_data(result: object, *, name: str) -> ImageData:
@@ -230,6 +231,9 @@ def _pixels(parts: dict[str, np.ndarray], notes: list[str], refuse: Refusal) -> 
     low, high = min(part.min() for part in all_of), max(part.max() for part in all_of)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise refuse("images hold NaN or infinite pixels")
+    if (low < 0 or high > 1) and low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        parts = {part: images.clip(0, 1) for part, images in parts.items()}
+        all_of, low, high = list(parts.values()), max(low, 0), min(high, 1)
     if low < 0 or high > 255:
         hint = "give them as they were before they were normalized: `norm` does that for each trial"
         if low >= 0:  # more than 8 bits: what white is differs from camera to camera
@@ -249,13 +253,14 @@ def _pixels(parts: dict[str, np.ndarray], notes: list[str], refuse: Refusal) -> 
         kind = np.uint8
         if floats:
             notes.append(f"pixels are floating-point numbers from {low:g} to {high:g}: taken as of 255")
-        if high <= _DARK:
+        if high <= DARK:
             notes.append(
                 f"pixels are whole numbers up to {high:g} of 255, so images are all but black; for other scales "
                 "give fractions 0 to 1, or booleans"
             )
     else:
-        raise refuse(f"pixels are fractions up to {high:g}, expected 0 to 1", hint="divide them by 255")
+        hint = "divide them by 255" if high >= 2 else "clip them: images.clip(0, 1)"
+        raise refuse(f"pixels are fractions up to {high:g}, expected 0 to 1", hint=hint)
     channels = all_of[0].shape[1]
     if channels not in (1, 3):
         notes.append(f"images have {channels} channels; all of them are trained on")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 UNEVEN = 1.5
 """Times its fair share (an even split of all images) from which a class's share is reported as a constant answer's."""
 
+DARK = 31
+"""Of 255; images whose brightest pixel is no brighter may have been meant on another scale."""
+
 _NAMED = 3
 
 _MISSING = frozenset({"None", "NA", "-", "--", "?", "\\N"})

@@ -44,7 +44,7 @@ _DEEP_READER = "fractions 1"
 _CLEAR_READER = "fractions 2"
 """Likewise, where some of these have transparency."""
 
-_FORM = 8
+_FORM = 9
 """Raised when what is kept beside the arrays changes."""
 
 _AT_ONCE = 256
@@ -180,6 +180,12 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
     channels = wanted.channels or max(len(array) for array in arrays)
     kind = np.result_type(*{array.dtype for array in arrays})
     _check_memory(wanted, tree, len(arrays), (channels, *size), kind.itemsize)
+    top = max(float(array.max()) * (1 if array.dtype == np.uint8 else 255) for array in arrays)
+    if 0 < top <= checks.DARK:
+        tree.skipped.cautions.append(
+            f"no pixel is above {top:.3g} of 255, so all images are all but black: if {top:.3g} is meant as white, "
+            "save them with white as 255"
+        )
     changes = _changes(pictures, channels, kind, levels, tree.skipped)
     train = [i for i, entry in enumerate(used) if not entry.found.test]
     test = [i for i, entry in enumerate(used) if entry.found.test]
