@@ -200,3 +200,8 @@ def test_the_list_tells_what_is_ready_what_is_not_fetched_and_what_is_damaged(tm
         "MIT",
     )
     assert found["fmnist"].size == 54_950_048
+
+
+def test_images_that_differ_at_each_call_are_answered_with_a_seed_and_changed_files_are_not():
+    assert "needs a seed" in datasets.images_changed("mine.py:drawn").hint
+    assert datasets.images_changed("folder:pets").hint == "run again"

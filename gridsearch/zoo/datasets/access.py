@@ -326,6 +326,9 @@ def _positional(target: Any) -> str | None:
 
 def images_changed(dataset: str) -> DataError:
     """Return the error of a dataset that is another one than a moment ago."""
+    files = dataset.startswith(("folder:", "csv:", "hf:", "npz:"))
+    draws = "" if files else "; if it draws images, it needs a seed to draw the same ones: default_rng(0)"
     return DataError(
-        f"the images have changed: those of {dataset!r} are other than when the run began", hint="run again"
+        f"the images have changed: those of {dataset!r} are other than when the run began",
+        hint=f"run again{draws}",
     )
