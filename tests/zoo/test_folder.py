@@ -360,3 +360,13 @@ def test_a_packed_folder_is_to_be_unpacked(tmp_path):
     with pytest.raises(DataError, match="is not a folder") as refusal:
         datasets.load(datasets.open_dataset(f"folder:{tmp_path / 'pets.zip'}"), tmp_path, {})
     assert "unpack it" in refusal.value.hint
+
+
+def test_a_folder_of_texts_among_the_classes_is_advised_out_of_the_folder(tmp_path):
+    for name in ("cat", "dog"):
+        paint(tmp_path / "im" / name / "0.png")
+    (tmp_path / "im" / "annotations").mkdir()
+    (tmp_path / "im" / "annotations" / "a.json").write_text("{}")
+    with pytest.raises(DataError, match="no usable image in 'annotations'") as refusal:
+        load(tmp_path / "im")
+    assert refusal.value.hint == "move out of the folder what is no class, or put images into it"

@@ -228,3 +228,43 @@ def test_relative_names_and_so_the_fingerprint_do_not_depend_on_whether_a_split_
     (tmp_path / "ds" / "test").rename(tmp_path / "moved")
     (tmp_path / "ds" / "test").symlink_to(tmp_path / "moved")
     assert datasets.fingerprint(plugin, tmp_path / "root", {}) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "problem", "hint"),
+    [
+        (
+            "images/{train,val}",
+            "labels/train/0.txt labels/val/0.txt",
+            "images/train/ holds no folders of classes, and labels/ holds no images; files of labels",
+            "csv:FILE",
+        ),
+        (
+            "images/train/{cat,dog} images/val/{cat,dog}",
+            "annotations/a.json masks/b.txt",
+            "images/ holds splits, and annotations/ and masks/ hold no images",
+            "im/images",
+        ),
+        ("cat/{train,val} dog/{train,val}", "", "cat/ holds splits, expected them outside", "train/CLASS/"),
+    ],
+)
+def test_splits_of_images_beside_folders_of_labels_are_refused_with_what_is_meant(
+    tmp_path, words, labels, problem, hint
+):
+    root = build(tmp_path / "im", words)
+    for name in labels.split():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("0 .5 .5 .1 .1")
+    with pytest.raises(DataError) as refusal:
+        scan(root)
+    assert problem in refusal.value.message
+    assert hint in refusal.value.hint
+
+
+def test_images_in_no_folder_of_a_class_are_counted_and_a_list_is_advised(tmp_path):
+    (tmp_path / "im").mkdir()
+    for name in ("cat.1.jpg", "dog.1.jpg", "notes.txt"):
+        (tmp_path / "im" / name).write_bytes(b"")
+    with pytest.raises(DataError, match="no sub-folders, and 2 images in no folder of a class") as refusal:
+        scan(tmp_path / "im")
+    assert "csv:FILE" in refusal.value.hint

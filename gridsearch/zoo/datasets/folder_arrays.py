@@ -338,8 +338,10 @@ def _check_classes(tree: Tree, used: Sequence[_Hashed]) -> None:
         where = f"{tree.folders.get(part, part)}/".lstrip("/")
         names = ", ".join(repr(where + name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
         first = next(iter(tree.skipped.lines), "")
+        what = "what is no class, or put images into it" if len(empty) < len(tree.classes) else ""
         raise DataError(
-            f"{tree.title}: no usable image in {names}" + (f" ({first})" if first else ""), hint=tree.layout
+            f"{tree.title}: no usable image in {names}" + (f" ({first})" if first else ""),
+            hint=tree.layout if tree.listed or not what else f"move out of the folder {what}",
         )
 
 

@@ -28,6 +28,10 @@ LAYOUT = (
     "a folder of images has one sub-folder per class, or train/ and test/ with one sub-folder per class each"
 )
 
+SORT = "sort the images into CLASS/ or train/CLASS/ and test/CLASS/, or list them in a CSV file (path,label): csv:FILE"
+
+OUTSIDE = "not in the folder of a class"
+
 TRAIN, TEST, VAL = "train", "test", "val"
 _ROLES = {
     **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset", "traindata", "trainval"), TRAIN),
@@ -133,7 +137,7 @@ def splits(folder: Path, base: Place, skipped: Skipped) -> tuple[Split, ...]:
 
 def outside(place: Place, skipped: Skipped) -> None:
     """Note a file that lies beside the folders of classes as skipped."""
-    skipped.add(place.shown, "not in the folder of a class", expected=not is_named_as_image(place.name))
+    skipped.add(place.shown, OUTSIDE, expected=not is_named_as_image(place.name))
 
 
 def _innermost(root: _Root, base: Place, skipped: Skipped) -> Place:
@@ -254,10 +258,25 @@ def _refuse_splits_of_a_class(root: _Root, folders: Sequence[Place]) -> None:
     for place in folders:
         roles = {role_of(inner.name) for inner in _folders(place) if not _stem(inner.name)}
         if TRAIN in roles and len(roles - {None}) > 1:
+            if len(folders) > 1 and [one for one in folders if _any_image(one)] == [place]:
+                raise _beside_labels(root, place, [one.name for one in folders if one != place])
             raise root.refuse(
                 f"{place.name}/ holds splits, expected them outside of the classes",
                 "put them the other way round: train/CLASS/, test/CLASS/",
             )
+
+
+def _beside_labels(root: _Root, images: Place, others: Sequence[str]) -> DataError:
+    """Return the refusal of images/train/ beside labels/train/, where the latter holds no images."""
+    train = next(inner for inner in _folders(images) if role_of(inner.name) == TRAIN)
+    without = f"{_listed(sorted(others, key=natural))} hold{'s' * (len(others) == 1)} no images"
+    if _folders(train):
+        return root.refuse(f"{images.name}/ holds splits, and {without}", f"name it: folder:{images.path}")
+    return root.refuse(
+        f"{images.name}/{train.name}/ holds no folders of classes, and {without}; files of labels, as object "
+        "detection has them, are not read",
+        SORT,
+    )
 
 
 def _compare_inner_folders(root: _Root, folders: Sequence[Place], skipped: Skipped) -> None:
@@ -289,6 +308,11 @@ def _folders(place: Place) -> list[Place]:
 def _loose(place: Place) -> bool:
     """Whether files lie right in a folder that may be images, going by their names."""
     return any(is_named_as_image(inner.name) for inner in entries(place, Skipped()))
+
+
+def _any_image(place: Place) -> bool:
+    """Whether an image lies in a folder at any depth, going by the names of files."""
+    return any(is_named_as_image(name) for _, _, names in os.walk(place.path) for name in names)
 
 
 def words_of(name: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
 from gridsearch.zoo.datasets.folder_paths import Place, Skipped, entries, natural, shown
-from gridsearch.zoo.datasets.layout import LAYOUT, TEST, TRAIN, VAL, Split, outside, splits
+from gridsearch.zoo.datasets.layout import LAYOUT, OUTSIDE, SORT, TEST, TRAIN, VAL, Split, outside, splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,10 +136,14 @@ def scan(folder: Path) -> Tree:
     if len(names) < 2:
         what = f"one class, {names[0]!r}" if names else "no sub-folders"
         links = sum(line.endswith(": a link to a folder") for line in skipped.lines)
-        more = f", and {links} link{'s' * (links != 1)} to folders, which are not followed" if links else ""
+        loose = sum(line.endswith(f": {OUTSIDE}") for line in skipped.problems)
+        more = (
+            f", and {loose} image{'s' * (loose != 1)} in no folder of a class" if loose and not names else ""
+        )
+        more += f", and {links} link{'s' * (links != 1)} to folders, which are not followed" if links else ""
         raise DataError(
             f"folder of images {str(folder)!r}: expected at least two classes, found {what}{more}",
-            hint=LAYOUT,
+            hint=SORT if loose and not names else LAYOUT,
         )
     return Tree(
         title=f"folder of images {str(folder)!r}",
