@@ -298,3 +298,14 @@ def test_a_list_is_searched_tested_and_shown_from_the_command_line(cli, folder, 
         "run", "--study", "labels", "--dataset", f"csv:{moved}", "--executor", "inline", "--no-report"
     )
     assert again.code == 0, again.err
+
+
+def test_classes_that_own_test_or_validation_images_lack_are_said_of_csv_files_and_arrays(folder):
+    parts = ["train"] * 4 + ["val", "train", "test", "train"]
+    rows = [(*row, part) for row, part in zip(ROWS, parts, strict=True)]
+    said = load(listed(folder, text_of("path,label,split", rows))).reading.warnings
+    for which in ("test", "validation"):
+        assert f"no {which} image is of class 'cat': the {which} accuracy says nothing about it" in said
+    rows[4], rows[6] = (*ROWS[4], "train"), (*ROWS[6], "train")
+    said = load(listed(folder, text_of("path,label,split", rows))).reading.warnings
+    assert not any("says nothing about" in words for words in said)

@@ -53,6 +53,7 @@ def cautions(
     """
     found = [*_alike_names(parts, class_names), *_missing_names(parts, class_names), _constant(parts)]
     found += _same(parts, class_names, name, set(val))
+    found += _absent(parts, class_names, set(val))
     found += [_few(parts, class_names), majority(parts[0][1], class_names)]
     return tuple(words for words in found if words)
 
@@ -191,6 +192,26 @@ def _copies_text(cases: Sequence[list[_Where]], name: Name | None) -> str:
         f"{count} training {are}{f' ({example})' if example else ''}: validation images may "
         "be among those trained on"
     )
+
+
+def _absent(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], val: set[int]
+) -> list[str]:
+    """Say of which classes that are trained on the dataset's own test or validation images hold none."""
+    labels = parts[0][1].tolist()
+    trained = {label for i, label in enumerate(labels) if i not in val}
+    held = {"test": set(parts[1][1].tolist())} if len(parts) > 1 else {}
+    held |= {"validation": {labels[i] for i in val}} if val else {}
+    found = []
+    for which, present in held.items():
+        if absent := sorted(trained - present):
+            names = ", ".join(repr(class_names[label]) for label in absent[:_NAMED])
+            more = f" and {len(absent) - _NAMED} more" if absent[_NAMED:] else ""
+            found.append(
+                f"no {which} image is of class {names}{more}: the {which} accuracy says nothing about "
+                f"{'it' if len(absent) == 1 else 'them'}"
+            )
+    return found
 
 
 def _example(places: Sequence[_Where], name: Name | None) -> str:
