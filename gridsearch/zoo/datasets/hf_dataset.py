@@ -201,9 +201,10 @@ def _check_numbers(path: Path, title: str) -> None:
     """
     from pyarrow import parquet
 
+    read_schema: Any = parquet.read_schema
     first: dict[str, tuple[Path, list[str]]] = {}
     for file in sorted(path.rglob("*.parquet")) if path.is_dir() else ():
-        noted = (parquet.read_schema(file).metadata or {}).get(b"huggingface", b"{}")
+        noted = (read_schema(file).metadata or {}).get(b"huggingface", b"{}")
         features = json.loads(noted).get("info", {}).get("features", {})
         for column, feature in features.items():
             if not isinstance(feature, dict) or "names" not in feature:
