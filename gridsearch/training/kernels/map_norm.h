@@ -148,20 +148,31 @@ static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *
   }
 }
 
-/* The gradient of the maps before batch norm, in place: (g - mean of g - deviation * its share) * scale. */
-static void normalize_gradient(const struct shapes *s, vec *gradient, const vec *before, const REAL *mean,
-                               const REAL *channel, mask places) {
+/* The gradients of a block's maps before batch norm, or of the convolution where there is none.  Maps that were added to
+ * these have them as they are before batch norm. */
+INLINE void pixel_gradients_of(const struct shapes *s, const vec *gy, const vec *restrict y, const struct norm *restrict norm,
+                               vec *added, int adds, vec *restrict to, const int norms) {
   const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
-  const REAL *level = channel, *share = level + channels, *scale = share + channels;
-  for (ptrdiff_t p = 0; p < pixels; p++, gradient += channels, before += channels)
+  for (ptrdiff_t p = 0; p < pixels; p++)
     for (ptrdiff_t c = 0; c < channels; c++) {
-      const vec deviation = before[c] - all(mean[c]);
-      const vec value = (gradient[c] - all(level[c]) - deviation * all(share[c])) * all(scale[c]);
-      gradient[c] = (vec)((mask)value & places);
+      const ptrdiff_t at = p * channels + c;
+      const vec gradient = gated(s, gy[at], y ? y + at : 0);
+      if (added) added[at] = adds ? added[at] + gradient : gradient;
+      to[at] = norms ? normed(norm, c, gradient, norm->before[at]) : gradient;
     }
 }
 
-/* Batch norm's own gradients, and what `normalize_gradient` needs of each channel. */
+static void pixel_gradients(const struct shapes *s, const vec *gy, const vec *y, const struct norm *norm, vec *added,
+                            int adds, vec *to) {
+  if (norm && added)
+    pixel_gradients_of(s, gy, y, norm, added, adds, to, 1);
+  else if (norm)
+    pixel_gradients_of(s, gy, y, norm, 0, 0, to, 1);
+  else
+    pixel_gradients_of(s, gy, y, 0, added, adds, to, 0);
+}
+
+/* Batch norm's own gradients, and what `normed` needs of each channel. */
 static void norm_gradients(const struct shapes *s, const struct op_args *a, const struct workspace *w,
                            const struct saved *saved, ptrdiff_t blocks) {
   const ptrdiff_t channels = s->outputs;

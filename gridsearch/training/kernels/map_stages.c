@@ -47,19 +47,18 @@ static const vec *enter(const struct shapes *s, const struct workspace *w, const
 
 /* What comes after the maps before batch norm, for a block. */
 static void leave(const struct shapes *s, const vec *maps, const REAL *channel, const vec *more, vec *y,
-                  uint8_t *argmax, vec *buffer) {
+                  uint8_t *argmax) {
   const REAL *scale = s->normalizes ? channel : 0, *shift = channel + s->outputs;
   if (!s->pool[AFTER].is) {
     if (scale || more || s->activates || maps != y) finish(s, maps, scale, shift, more, y, (int)s->activates);
     return;
   }
-  if (scale || more) {
-    finish(s, maps, scale, shift, more, buffer, 0);
-    maps = buffer;
-  }
   const struct pool *p = &s->pool[AFTER];
-  const ptrdiff_t rows = s->pool[BEFORE].is ? s->pool[BEFORE].rows : s->rows;
-  max_pool(p, maps, y, argmax, rows, middle_pixels(s) / rows, s->outputs);
+  const ptrdiff_t rows = s->pool[BEFORE].is ? s->pool[BEFORE].rows : s->rows, columns = middle_pixels(s) / rows;
+  if (scale)
+    max_pool_scaled(p, maps, scale, shift, y, argmax, rows, columns, s->outputs);
+  else
+    max_pool(p, maps, y, argmax, rows, columns, s->outputs);
   if (!s->activates) return;
   for (ptrdiff_t i = 0; i < result(s); i++) /* what grows with its argument may come after the maximum */
     y[i] = activated(s, y[i]);
@@ -91,7 +90,7 @@ static void run_through(const struct shapes *s, const struct op_args *a, struct 
                             indices(saved->argmax[BEFORE], first, middle(s)), end - first);
     for (ptrdiff_t b = first; b < end; b++, maps += middle(s))
       leave(s, maps, w->channel, summand(s, a, b), (vec *)a->y + b * result(s),
-            indices(saved->argmax[AFTER], b, result(s)), w->middle + (b - first) * middle(s));
+            indices(saved->argmax[AFTER], b, result(s)));
   }
 }
 
@@ -131,7 +130,7 @@ void forward(const struct op_args *a) {
   affine_of(s, saved.mean, saved.scale, a, w.channel);
   for (ptrdiff_t b = 0; b < blocks; b++)
     leave(s, saved.before + b * middle(s), w.channel, summand(s, a, b), (vec *)a->y + b * result(s),
-          indices(saved.argmax[AFTER], b, result(s)), w.middle);
+          indices(saved.argmax[AFTER], b, result(s)));
 }
 
 /* Writes the gradient of the convolution's result in one block (or of the input, where there is no convolution). */
@@ -140,22 +139,19 @@ static void gradient_of_block(const struct shapes *s, const struct op_args *a, c
   const vec *gy = (const vec *)a->gy + b * result(s);
   const vec *y = s->activates ? (const vec *)a->y + b * result(s) : 0;
   const int pools = s->pool[BEFORE].is;
-  vec *gradient = pools ? w->middle : to_convolution;
+  vec *gradient = pools ? w->middle : to_convolution, *added = s->adds && a->gx[1] ? (vec *)a->gx[1] + b * middle(s) : 0;
+  const struct norm own = {saved->before + b * middle(s), saved->mean, w->channel, w->channel + s->outputs,
+                           w->channel + 2 * s->outputs, present(a->images, b)};
+  const struct norm *norm = s->normalizes ? &own : 0;
   if (s->pool[AFTER].is) {
     const ptrdiff_t columns = pools ? s->pool[BEFORE].columns : s->columns;
-    max_pool_gradient(s, &s->pool[AFTER], gy, y, saved->argmax[AFTER] + b * result(s) * V, gradient,
+    max_pool_gradient(s, &s->pool[AFTER], gy, y, saved->argmax[AFTER] + b * result(s) * V, norm, gradient,
                       middle_pixels(s) / columns, columns);
   } else {
-    for (ptrdiff_t i = 0; i < middle(s); i++) gradient[i] = gated(s, gy[i], y ? y + i : 0);
+    pixel_gradients(s, gy, y, norm, added, a->adds[1], gradient);
   }
-  if (s->adds && a->gx[1]) {
-    vec *to = (vec *)a->gx[1] + b * middle(s);
-    for (ptrdiff_t i = 0; i < middle(s); i++) to[i] = a->adds[1] ? to[i] + gradient[i] : gradient[i];
-  }
-  if (s->normalizes)
-    normalize_gradient(s, gradient, saved->before + b * middle(s), saved->mean, w->channel, present(a->images, b));
   if (pools)
-    max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, to_convolution,
+    max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, 0, to_convolution,
                       s->rows, s->columns);
 }
 
