@@ -151,4 +151,5 @@ def test_an_image_in_training_validation_and_test_is_counted_where_it_validates_
     assert [each.partition(":")[0] for each in words] == [
         "1 of 1 test images is a training image too",
         "1 of 3 validation images is a training image too",
+        "no test image is of class 'b'",
     ]
