@@ -120,7 +120,8 @@ def _chosen(
     matrix = np.sum(matrices, axis=0)
     kept = most_mistaken(matrix, MOST_CLASSES)
     if len(kept) < len(matrix):
-        note = f"{note} The {len(kept)} classes with the most mistakes, of {len(matrix)}.".strip()
+        chosen = f"The {len(kept)} classes with the most mistakes, of {len(matrix)}."
+        note = f"{note.rstrip('.')}. {chosen}" if note else chosen
     names = readable_names(class_names, len(matrix), limit=LONGEST_NAME)
     return [names[i] for i in kept], kept, note
 

@@ -148,9 +148,9 @@ def test_a_class_without_images_is_hatched_and_has_no_share(predictions):
 
 
 def test_of_very_many_classes_the_most_mistaken_are_drawn(predictions):
-    figure = confusion_figure(confusion_matrix(predictions(150, images=6000)), class_names=[])
+    figure = confusion_figure(confusion_matrix(predictions(150, images=6000)), class_names=[], note="lr=0.1")
     assert len(figure.axes[0].get_xticklabels()) == MOST_CLASSES
-    assert f"{MOST_CLASSES} classes with the most mistakes, of 150" in figure._suptitle.get_text()
+    assert f"lr=0.1. The {MOST_CLASSES} classes with the most mistakes, of 150" in figure._suptitle.get_text()
 
 
 def test_the_most_confused_pairs_are_said_in_words(fashion):
