@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gridsearch.training.kernels.stages import TorchPart
 
+_ALIGNMENT = 64  # of the memory that torch allocates
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.POINTER(OpArgs))
 
 
@@ -92,11 +93,16 @@ class TorchOp:
             tuple(shape)
         )
 
+    def _aligned(self, address: int, shape: Sequence[int]) -> torch.Tensor:
+        """Return the numbers at an address where torch would have put them: rounding may depend on where they lie."""
+        tensor = self._at(address, shape)
+        return tensor.clone() if address % _ALIGNMENT else tensor
+
     def _operands(self, args: OpArgs) -> list[torch.Tensor]:
         """Return the inputs [B, F] and the parameters."""
         part, images = self._part, args.images
-        inputs = [self._at(args.x[i], (images, size)) for i, size in enumerate(part.sizes)]
-        return inputs + [self._at(args.params[i], shape) for i, shape in enumerate(part.params)]
+        inputs = [self._aligned(args.x[i], (images, size)) for i, size in enumerate(part.sizes)]
+        return inputs + [self._aligned(args.params[i], shape) for i, shape in enumerate(part.params)]
 
     def _infer(self, args: OpArgs) -> None:
         with torch.inference_mode(mode=False), torch.no_grad():
@@ -118,7 +124,8 @@ class TorchOp:
         found: Sequence[torch.Tensor | None] = [None] * len(asked)
         with torch.inference_mode(mode=False):
             if y.requires_grad:
-                found = torch.autograd.grad(y, asked, self._result(args, args.gy), allow_unused=True)
+                gy = self._aligned(args.gy, y.shape)
+                found = torch.autograd.grad(y, asked, gy, allow_unused=True)
             gradients = iter(found)
             for i, (operand, place) in enumerate(zip(operands, wanted, strict=True)):
                 if not place:

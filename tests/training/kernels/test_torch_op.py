@@ -77,6 +77,26 @@ def test_it_gives_what_torch_gives_and_writes_or_adds_the_gradients_that_are_wan
     op.raise_failure()
 
 
+def test_torch_reads_from_places_of_its_own_wherever_a_lane_keeps_its_numbers(tensors):
+    seen = []
+
+    def compute(x, other, weight):
+        y = computed(x, other, weight)
+        y.register_hook(lambda gy: seen.append(gy.data_ptr()))
+        seen.extend(tensor.data_ptr() for tensor in (x, other, weight))
+        return y
+
+    for name in ("x", "other", "weight", "gy"):
+        memory = torch.empty(tensors[name].numel() + 1, dtype=torch.float64)
+        tensors[name] = memory[1:].view(tensors[name].shape).copy_(tensors[name])
+    op = TorchOp(TorchPart("a part", (6,), (6, 6), ((6,),), compute), torch.float64)
+    args = operands(tensors)
+    op.library.forward(ctypes.byref(args))
+    op.library.backward(ctypes.byref(args))
+    op.raise_failure()
+    assert [address % 64 for address in seen] == [0, 0, 0, 0]
+
+
 def test_what_has_no_gradient_gives_zeros(tensors):
     op = TorchOp(part(lambda x, other, weight: x.detach().round() + weight.detach().mean()), torch.float64)
     args, before = operands(tensors), tensors["gx"].clone()
