@@ -219,7 +219,7 @@ def test_a_study_that_is_damaged_is_a_line_and_the_others_are_shown(study, clien
     database.close()
     asking = client()
     text = asking.page()
-    assert "is damaged: what should be JSON is not" in text
+    assert "the store holds a trial whose settings this gridsearch cannot read" in text
     assert "All 2 trials have ended: 2 complete." in text
     assert asking.ask("/study/g/")[0] == 503
     assert cli("status").code == 4

@@ -24,7 +24,7 @@ from tests.end_to_end.held_workers import held
 
 pytestmark = pytest.mark.end_to_end
 
-EPOCHS = 15
+EPOCHS = 30  # long enough that a run does not end while a test looks for its worker
 """Enough that a kill mostly hits a trial in the middle."""
 
 WORDS = (
