@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,8 @@ from gridsearch.training.kernels.calling import POINTER, REALS, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.convolution_tables import (
     Product,
-    Side,
     Tables,
     backward_side,
-    class_sizes,
     forward_side,
     tables,
 )
@@ -41,6 +38,7 @@ from gridsearch.training.kernels.minimal_filtering import (
     product_sizes,
 )
 from gridsearch.training.kernels.op import Layout, vector_numbers
+from gridsearch.training.kernels.product_tiles import MOST_CHANNELS, Pass, gradient_tile, sum_tile
 from gridsearch.training.kernels.stages import (
     Add,
     AvgPool,
@@ -54,12 +52,11 @@ from gridsearch.training.kernels.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from gridsearch.training.kernels.stages import Shape, Stage
 
 SOURCE = Path(__file__).with_name("map_stages.c")
-_MOST_CHANNELS = 12  # of a tile, as in convolution.h
 _MAP_SIDES = 3  # of a shape [C, H, W]
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
 # Of one number of the result, for as many images and pixels as stay in a core's first cache while weights' gradients
@@ -69,10 +66,6 @@ _FILLED = (
     1.15  # numbers of vectors of channels for each channel, up to which weights' gradients are summed so
 )
 _FEWEST_COLUMNS = 3  # of which taking two at a time pays
-_LATENCY = 4  # cycles from a product to the next one that is added to it
-_PAIR_BYTES = 256 * 1024  # maps of two blocks, read and written, up to which they are taken together
-_PAYS = 0.98  # of the cycles of two blocks one after the other, from which on
-_MOST_MERGED = 6  # channels of which the gradients of weights are summed with those of the taps beside
 
 _INT = ctypes.c_int64
 _PAIR = _INT * 2
@@ -241,24 +234,28 @@ class MapStages:
         sizes = (s.height, s.width), (s.rows, s.columns)
         by_channel = 1 < conv.groups == conv.channels == conv.outputs  # depthwise.h, which knows no tiles
         how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))
-        by_taps = {
-            "sums": _Pass(FORWARD, [forward_side(*side) for side in how], s.channels, s.outputs, sizes[1]),
-            "data": _Pass(INPUT, [backward_side(*side) for side in how], s.outputs, s.channels, sizes[0]),
+        products = {
+            "sums": Pass(FORWARD, [forward_side(*side) for side in how], s.channels, s.outputs, sizes[1]),
+            "data": Pass(INPUT, [backward_side(*side) for side in how], s.outputs, s.channels, sizes[0]),
         }
-        tiles = {}
-        for name, each in by_taps.items():
-            if each.computed not in self._filtered:
-                tiles[name] = (1, False) if by_channel else self._sum_tile(each, conv.groups, vector_bytes)
+        tiles = {
+            name: (1, False)
+            if by_channel
+            else sum_tile(each, conv.groups, pixels_of=self._tile_pixels, vector_bytes=vector_bytes)
+            for name, each in products.items()
+            if each.computed not in self._filtered
+        }
         if any(paired for _, paired in tiles.values()):
             s.span = max(2, s.span // 2 * 2)
-        for name, each in by_taps.items():
-            narrows = self._bf16 and each.read // conv.groups > 1
+        for name, each in products.items():
+            own = each.read // conv.groups
+            narrows = self._bf16 and own > 1
+            read = conv.groups * -(-own // 2) if narrows else each.read
             if name in tiles:
                 channels, paired = tiles[name]
-                own = each.read // conv.groups
                 found = tables(
                     *each.sides,
-                    read=conv.groups * -(-own // 2) if narrows else each.read,
+                    read=read,
                     written=each.written,
                     groups=conv.groups,
                     channels=channels,
@@ -268,8 +265,7 @@ class MapStages:
                     paired=paired,
                 )
             else:
-                words = -(-each.read // 2) if narrows else each.read
-                found = self._patch_tables(s.span, words, each.written, each.size, vector_bytes)
+                found = self._patch_tables(s.span, read, each.written, each.size, vector_bytes)
             self._tables.append(found)
             setattr(s, name, found.product(narrows=narrows))
         if WEIGHTS in self._filtered:
@@ -281,7 +277,7 @@ class MapStages:
                 vector_bytes=vector_bytes,
                 narrows=self._bf16,
             )
-        s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
+        s.gradient_channels, s.merged = gradient_tile(self._tile_pixels, conv)
         pairs = s.columns >= _FEWEST_COLUMNS and not by_channel  # of columns; of images in winograd.h
         s.narrows = int(self._bf16 and (pairs or WEIGHTS in self._filtered))
         fills = function(self.library.channels_filled, _INT)()
@@ -296,44 +292,13 @@ class MapStages:
             read,
             written,
             pixels_of=self._tile_pixels,
-            most_channels=_MOST_CHANNELS,
+            most_channels=MOST_CHANNELS,
             vector_bytes=vector_bytes,
         )
         return patch_tables(sizes, read, written, self._tile_pixels(sizes.channels))
 
-    def _sum_tile(self, of: _Pass, groups: int, vector_bytes: int) -> tuple[int, bool]:
-        """Return how many channels of the result to sum at a time, and whether two blocks are taken together."""
-        kinds = class_sizes(*of.sides)
-        written = of.written // groups
-        alone, channels = _sum_tile(self._tile_pixels, written, kinds, 1)
-        numbers = of.written * math.prod(of.size) + of.read * math.prod(side.size for side in of.sides)
-        if 2 * numbers * vector_bytes <= _PAIR_BYTES:
-            both, of_both = _sum_tile(self._tile_pixels, written, kinds, 2)
-            if both < _PAYS * 2 * alone:
-                return of_both, True
-        return channels, False
-
     def _tile_pixels(self, channels: int) -> int:
         return function(self.library.tile_pixels, _INT, _INT)(channels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """A product of a convolution.
-
-    Attributes:
-        computed: what it gives, as in `minimal_filtering.PASSES`.
-        sides: height and width.
-        read: channels of the map that is read.
-        written: channels of the map that is written.
-        size: height and width of that.
-    """
-
-    computed: str
-    sides: list[Side]
-    read: int
-    written: int
-    size: tuple[int, int]
 
 
 def _cropped(conv: Conv, size: tuple[int, int], out: tuple[int, int]) -> tuple[Conv, tuple[int, int]]:
@@ -347,56 +312,6 @@ def _cropped(conv: Conv, size: tuple[int, int], out: tuple[int, int]) -> tuple[C
     height, width = kernel
     cropped = replace(conv, kernel=(height, width), padding=(padding[0], padding[1]))
     return cropped, (first[0], first[1])
-
-
-def _sum_tile(
-    pixels_of: Callable[[int], int], written: int, kinds: Sequence[tuple[int, int]], blocks: int
-) -> tuple[float, int]:
-    """Return the fewest cycles of some blocks, and how many channels to sum at a time for them.
-
-    Args:
-        pixels_of: how many pixels go with so many channels.
-        written: channels of the result.
-        kinds: see `class_sizes`.
-        blocks: whose pixels are taken together.
-    """
-
-    def cycles(channels: int, pixels: int) -> float:
-        # two products and two loads a cycle, four cycles to the next product of a sum; a map's numbers are read again
-        # for each tile of channels
-        return max(channels * pixels / 2, (channels + pixels) / 2, _LATENCY) + pixels / 4
-
-    def cost(channels: int) -> float:
-        beside = pixels_of(channels)
-        found = 0.0
-        for taps, members in kinds:
-            whole, left = divmod(blocks * members, beside)
-            rest = 0.0 if not left else cycles(channels, 1 if left == 1 else beside)
-            found += taps * (whole * cycles(channels, beside) + rest)
-        return -(-written // channels) * found
-
-    return min((cost(n), n) for n in range(_MOST_CHANNELS, 0, -1) if pixels_of(n))
-
-
-def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bool]:
-    """Return how many outputs' gradients to sum at a time, and whether over taps beside each other too.
-
-    Args:
-        inputs_of: how many inputs go with so many outputs.
-        conv: whose weights' gradients are summed.
-    """
-    channels, outputs = conv.channels // conv.groups, conv.outputs // conv.groups
-
-    def cost(choice: tuple[int, bool]) -> float:
-        own, merged = choice
-        beside = inputs_of(own)
-        row = -(-conv.kernel[1] * channels // beside) if merged else conv.kernel[1] * -(-channels // beside)
-        loads = own + beside  # two products and two loads a cycle, for each pixel
-        return -(-outputs // own) * row * (max(own * beside, loads) / 2 + 0.15 * loads + 0.1 * beside)
-
-    # then all channels of some rows lie in the first cache together
-    merges = (False, True) if conv.dilation[1] == 1 and channels <= _MOST_MERGED else (False,)
-    return min(((n, m) for n in range(_MOST_CHANNELS, 0, -1) if inputs_of(n) for m in merges), key=cost)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ import numpy as np
 from gridsearch.training.kernels.calling import POINTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 
 MOST_PIXELS = 12
@@ -137,55 +137,82 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
         turned: the columns of the packed weights are backwards.
         paired: two blocks are taken at a time, for which their maps must be one strip.
     """
-    own = read // groups
-    tap_of: Callable[[int], int] = (lambda k: columns.taps - 1 - k) if turned else (lambda k: k)
     row_bytes = max(1, columns.size * read * vector_bytes)
-    strip_rows = max(1, _CACHE // row_bytes)
-    runs: list[tuple[int, int, int]] = []
-    known: dict[_Taps, tuple[int, int]] = {}
-    tiles: list[list[int]] = []
+    builder = _Tiles(rows, columns, read, written, read // groups, pixels, turned=turned)
     strips = [0]
-
-    def begins(block: int, y: int, x: int) -> int:
-        line = block * rows.size + _first(rows.places[y])
-        return (line * columns.size + _first(columns.places[x])) * read
-
-    def ends(block: int, y: int, x: int) -> int:
-        return ((block * len(rows.places) + y) * len(columns.places) + x) * written
-
-    def add_tiles(blocks: int, strip: range) -> None:
-        classes: dict[_Taps, list[tuple[int, int, int]]] = {}
-        for block, y, x in itertools.product(range(blocks), strip, range(len(columns.places))):
-            key = _relative(rows.places[y]), _relative(columns.places[x])
-            classes.setdefault(key, []).append((block, y, x))
-        for (down, across), members in classes.items():
-            if (down, across) not in known:
-                new = _merged(
-                    ((dy * columns.size + dx) * read, (ky * columns.taps + tap_of(kx)) * own, own)
-                    for (ky, dy), (kx, dx) in itertools.product(down, across)
-                )
-                known[down, across] = len(runs), len(new)
-                runs.extend(new)
-            for first in range(0, len(members), pixels):
-                some = members[first : first + pixels]
-                some += [some[-1]] * (MOST_PIXELS - len(some))
-                tiles.append(
-                    [*known[down, across], *(begins(*each) for each in some), *(ends(*each) for each in some)]
-                )
-
-    for strip in _strips(len(rows.places), strip_rows):
-        add_tiles(1, strip)
-        strips.append(len(tiles))
+    for strip in _strips(len(rows.places), max(1, _CACHE // row_bytes)):
+        builder.add(1, strip)
+        strips.append(len(builder.tiles))
     if paired:
-        add_tiles(2, range(len(rows.places)))
+        builder.add(2, range(len(rows.places)))
     return Tables(
-        np.array(tiles, np.int32),
+        np.array(builder.tiles, np.int32),
         np.array(strips, np.int32),
-        np.array(runs or [(0, 0, 0)], np.int32),
+        np.array(builder.runs or [(0, 0, 0)], np.int32),
         channels,
-        pairs=len(tiles) - strips[-1],
+        pairs=len(builder.tiles) - strips[-1],
         together=max(2 if paired else 1, _CACHE // (rows.size * row_bytes) // 2 * 2),
     )
+
+
+class _Tiles:
+    """Tiles and runs of a product as they are found.
+
+    Args:
+        rows: of the maps.
+        columns: likewise.
+        read: channels of the map that is read.
+        written: channels of the map that is written.
+        own: channels that are read of a group.
+        pixels: of a tile.
+        turned: the columns of the packed weights are backwards.
+    """
+
+    def __init__(
+        self, rows: Side, columns: Side, read: int, written: int, own: int, pixels: int, *, turned: bool
+    ) -> None:
+        self.tiles: list[list[int]] = []
+        self.runs: list[tuple[int, int, int]] = []
+        self._known: dict[_Taps, tuple[int, int]] = {}
+        self._rows, self._columns = rows, columns
+        self._read, self._written, self._own = read, written, own
+        self._pixels, self._turned = pixels, turned
+
+    def add(self, blocks: int, strip: range) -> None:
+        """Add the tiles of some rows of some blocks."""
+        classes: dict[_Taps, list[tuple[int, int, int]]] = {}
+        for block, y, x in itertools.product(range(blocks), strip, range(len(self._columns.places))):
+            key = _relative(self._rows.places[y]), _relative(self._columns.places[x])
+            classes.setdefault(key, []).append((block, y, x))
+        for taps, members in classes.items():
+            if taps not in self._known:
+                new = self._runs_of(taps)
+                self._known[taps] = len(self.runs), len(new)
+                self.runs += new
+            for first in range(0, len(members), self._pixels):
+                some = members[first : first + self._pixels]
+                some += [some[-1]] * (MOST_PIXELS - len(some))
+                begins, ends = ([place(*each) for each in some] for place in (self._begin, self._end))
+                self.tiles.append([*self._known[taps], *begins, *ends])
+
+    def _runs_of(self, taps: _Taps) -> list[tuple[int, int, int]]:
+        width, across = self._columns.size, self._columns.taps
+        return _merged(
+            (
+                (dy * width + dx) * self._read,
+                (ky * across + (across - 1 - kx if self._turned else kx)) * self._own,
+                self._own,
+            )
+            for (ky, dy), (kx, dx) in itertools.product(*taps)
+        )
+
+    def _begin(self, block: int, y: int, x: int) -> int:
+        line = block * self._rows.size + _first(self._rows.places[y])
+        return (line * self._columns.size + _first(self._columns.places[x])) * self._read
+
+    def _end(self, block: int, y: int, x: int) -> int:
+        line = block * len(self._rows.places) + y
+        return (line * len(self._columns.places) + x) * self._written
 
 
 def class_sizes(rows: Side, columns: Side) -> list[tuple[int, int]]:
