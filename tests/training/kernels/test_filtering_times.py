@@ -26,6 +26,6 @@ def test_the_formula_never_chooses_the_slower_form_where_it_is_sure(name, number
                 sure += 1
                 times = rows[title][which]
                 gain = times[filtered_passes.BY_TAPS] / times[filtered_passes.FILTERED]
-                wrong += gain < 0.95 if filtered < by_taps else gain > 1.6
+                wrong += gain < 0.95 if filtered < by_taps else gain > 1.05
     assert sure > len(PASSES) * len(rows) / 2
     assert not wrong
