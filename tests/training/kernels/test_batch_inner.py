@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels import batch_inner
 from gridsearch.training.kernels.activation_curves import Activation, Curve
 from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
-from gridsearch.training.kernels.compiler import load
-from gridsearch.training.kernels.minimal_filtering import PASSES
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -24,107 +18,15 @@ from gridsearch.training.kernels.stages import (
     LeakyRelu,
     MaxPool,
     Relu,
-    shape_after,
 )
 from tests.training.compilers import needs_compiler
+from tests.training.kernels.maps_by_torch import HALVES, by_torch, check, conv, drawn
 from tests.training.kernels.op_calls import call
 
 pytestmark = needs_compiler
 
-EMULATED = Path(__file__).with_name("emulated_narrow.h")
-HALVES = MaxPool((2, 2), (2, 2))
 CUT_OFF = Activation(Curve.HARDTANH, 0.0, 0.5)
 OVERLAPPING = MaxPool((3, 3), (2, 2), (1, 1))
-
-
-@functools.cache
-def emulating_library(dtype):
-    return load(batch_inner.SOURCE, {"DOUBLE": 0, "NARROW_FROM": f'"{EMULATED}"'})
-
-
-@pytest.fixture
-def bfloat16(monkeypatch):
-    """Products of bfloat16, emulated where the processor has none."""
-    if not multiplies_bfloat16():
-        monkeypatch.setattr(batch_inner, "library_of", emulating_library)
-        monkeypatch.setattr(batch_inner, "multiplies_bfloat16", lambda: True)
-
-
-def conv(channels, outputs, side, stride=1, padding=0, dilation=1, groups=1, *, bias=True):
-    """Return a square convolution."""
-    pairs = ((each, each) for each in (side, stride, padding, dilation))
-    return Conv(channels, outputs, *pairs, groups, bias)
-
-
-def by_torch(stages, xs, params, buffers, *, training):
-    """Return what torch computes."""
-    x, left = xs[0], iter(params)
-    for stage in stages:
-        match stage:
-            case Conv():
-                how = (stage.stride, stage.padding, stage.dilation, stage.groups)
-                x = F.conv2d(x, next(left), next(left), *how)
-            case BatchNorm():
-                how = (training, stage.momentum, stage.eps)
-                x = F.batch_norm(x, *buffers, next(left), next(left), *how)
-            case Relu():
-                x = torch.relu(x)
-            case LeakyRelu():
-                x = F.leaky_relu(x, stage.slope)
-            case Activation():
-                x = F.relu6(x) if stage.curve is Curve.RELU6 else F.hardtanh(x, stage.a, stage.b)
-            case Add():
-                x = x + xs[1]
-            case AvgPool():
-                x = F.avg_pool2d(x, stage.kernel, stage.stride, stage.padding)
-            case GlobalMean():
-                x = x.mean((2, 3))
-            case MaxPool():
-                x = F.max_pool2d(x, stage.kernel, stage.stride, stage.padding)
-    return x
-
-
-def drawn(stages, shape, images, dtype):
-    """Return random inputs, parameters and buffers of an operation, and the shape of its result."""
-    xs, params, buffers = [torch.randn(images, *shape, dtype=dtype)], [], []
-    for stage in stages:
-        match stage:
-            case Conv():
-                weight = torch.randn(stage.outputs, stage.channels // stage.groups, *stage.kernel)
-                bias = torch.randn(stage.outputs, dtype=dtype) if stage.bias else None
-                params += [weight.to(dtype) * 0.3, bias]
-            case BatchNorm():
-                params += [torch.randn(stage.channels, dtype=dtype) if stage.affine else None for _ in "wb"]
-                draw = torch.randn, torch.rand
-                buffers = [one(stage.channels, dtype=dtype) + 0.5 for one in draw]
-            case Add():
-                xs.append(torch.randn(images, *shape, dtype=dtype))
-        shape = shape_after(stage, shape)
-    return xs, params, buffers, shape
-
-
-def check(stages, shape, images, dtype=torch.float64, tolerance=1e-9, *, adds=False, filtered=()):
-    """Hold an operation against torch: results, buffers, all gradients."""
-    torch.manual_seed(images)
-    op, count = cover(stages, shape, dtype, filtered=filtered)
-    assert count == len(stages)
-    xs, params, buffers, result = drawn(stages, shape, images, dtype)
-    gy = torch.randn(images, *result, dtype=dtype)
-    before = [torch.randn_like(x) if adds else None for x in xs]
-    got = call(op, xs, result, params, buffers, gy, before=before)
-    close = {"rtol": tolerance, "atol": 10 * tolerance}
-    moved = [b.clone() for b in buffers]
-    torch.testing.assert_close(got.infer, by_torch(stages, xs, params, moved, training=False), **close)
-    leaves = [None if t is None else t.clone().requires_grad_() for t in (*xs, *params)]
-    y = by_torch(stages, leaves[: len(xs)], leaves[len(xs) :], moved, training=True)
-    torch.testing.assert_close(got.y, y.detach(), **close)
-    torch.testing.assert_close(got.buffers, moved, **close)
-    expected = torch.autograd.grad(y, [t for t in leaves if t is not None], gy)
-    found = [gx if b is None else gx - b for gx, b in zip(got.gx, before, strict=True)]
-    found += [g for g in got.grads if g is not None]
-    torch.testing.assert_close(found, list(expected), **close)
-    assert not any(bool(p.any()) for p in got.padding)  # gradients of no image, which the next one sums up
-
 
 FORMS = {
     "one channel": ([conv(1, 6, 5), Relu()], (1, 9, 8)),
@@ -189,133 +91,6 @@ def test_weights_gradients_are_summed_in_vectors_of_channels_where_these_are_ful
 
 def test_an_operation_on_maps_is_as_exact_as_torch_in_single_precision():
     check([conv(10, 12, 3, 1, 1), BatchNorm(12), Relu(), HALVES], (10, 9, 8), 37, torch.float32, 2e-4)
-
-
-PACKED = {
-    "many taps": ([conv(11, 13, 5, padding=2)], (11, 6, 5)),
-    "some taps of many": ([conv(12, 25, 7, padding=3)], (12, 2, 3)),
-    "one tap of many": ([conv(21, 31, 3, padding=1)], (21, 1, 1)),
-    "in groups": ([conv(36, 27, 3, groups=3)], (36, 4, 4)),
-    "pointwise": ([conv(51, 50, 1)], (51, 2, 2)),
-    "pointwise, of full vectors": ([conv(64, 48, 1)], (64, 2, 2)),
-    "of full vectors": ([conv(32, 48, 3, padding=1)], (32, 2, 2)),
-    "of a few": ([conv(3, 5, 3), HALVES], (3, 6, 6)),
-}
-
-
-@pytest.mark.parametrize("form", PACKED)
-def test_weights_are_packed_in_vectors_as_torch_reads_them(form):
-    stages, shape = PACKED[form]
-    check(stages, shape, 2 * vector_numbers(torch.float32) + 3, torch.float32, 1e-5, adds=True)
-
-
-@pytest.mark.usefixtures("bfloat16")
-@pytest.mark.parametrize("form", PACKED)
-def test_weights_are_packed_in_pairs_for_products_of_bfloat16(form):
-    (stage, *_), shape = PACKED[form]
-    found = errors(stage, shape, 2 * vector_numbers(torch.float32) + 3, filtered=(), bf16=True)
-    assert all(error < 2**-8 for error in found)
-
-
-@pytest.mark.parametrize(
-    ("form", "paired"), [("one tap of many", True), ("many taps", True), ("of a few", False)]
-)
-def test_an_image_is_the_same_whether_its_block_has_another_beside_it(form, paired):
-    stages, shape = PACKED[form]
-    op, _ = cover(stages, shape, torch.float32)
-    assert bool(op._shapes.sums.pairs) == paired
-    v = vector_numbers(torch.float32)
-    xs, params, _, result = drawn(stages, shape, 3 * v, torch.float32)
-    gy = torch.randn(3 * v, *result)
-    whole = call(op, xs, result, params, gy=gy)
-    for block in torch.arange(3 * v).split(v):
-        alone = call(op, [x[block] for x in xs], result, params, gy=gy[block])
-        assert torch.equal(alone.y, whole.y[block]) and torch.equal(alone.gx[0], whole.gx[0][block])
-
-
-FILTERED = {
-    "odd sides": ([conv(5, 7, 3, padding=1), Relu()], (5, 7, 5)),
-    "even sides": ([conv(17, 33, 3), HALVES, Relu()], (17, 8, 6)),
-    "one patch": ([conv(3, 4, 3)], (3, 3, 3)),
-    "padded by two": ([Conv(2, 35, (3, 3), padding=(2, 0))], (2, 3, 9)),
-    "many patches": ([conv(16, 16, 3, 1, 1), BatchNorm(16), Add(), Relu()], (16, 15, 16)),
-}
-
-
-@pytest.mark.parametrize("form", FILTERED)
-def test_minimal_filtering_gives_what_torch_gives(form):
-    v = vector_numbers(torch.float64)
-    stages, shape = FILTERED[form]
-    for images, adds in ((v - 1, False), (2 * v + 3, True)):
-        check(stages, shape, images, tolerance=1e-12, adds=adds, filtered=PASSES)
-
-
-@pytest.mark.parametrize("alone", PASSES)
-def test_each_pass_of_a_convolution_may_be_filtered_alone(alone):
-    stages, shape = FILTERED["odd sides"]
-    check(stages, shape, 11, tolerance=1e-12, filtered={alone})
-
-
-def errors(stage, shape, images, *, filtered, bf16=False):
-    """Return how far a convolution's results and gradients are from float64, as shares of their norms."""
-    torch.manual_seed(0)
-    op, _ = cover([stage], shape, torch.float32, bf16=bf16, filtered=filtered)
-    xs, params, _, result = drawn([stage], shape, images, torch.float32)
-    gy = torch.randn(images, *result)
-    leaves = [t.double().requires_grad_() for t in (*xs, *params)]
-    y = by_torch([stage], leaves[:1], leaves[1:], [], training=True)
-    expected = [y.detach(), *torch.autograd.grad(y, leaves, gy.double())]
-    got = call(op, xs, result, params, gy=gy)
-    found = (t.double() for t in (got.y, *got.gx, *got.grads))
-    return [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
-
-
-def test_minimal_filtering_is_exact_to_a_millionth_in_single_precision():
-    case = conv(32, 32, 3, 1, 1), (32, 10, 10), 32
-    taps, filtered = (errors(*case, filtered=each) for each in ((), PASSES))
-    for by_taps, minimal in zip(taps, filtered, strict=True):
-        assert minimal < 6 * by_taps and minimal < 1e-6
-
-
-AMPLIFIED = 5.14
-"""By what F(4x4, 3x3) amplifies independent relative errors at its points: with the rows a of A', b of B' and g of G the
-root of the mean of sum(a^2 |b|^2 |g|^2) / 3, for each of two dimensions; the same for all three passes."""
-
-
-@pytest.mark.usefixtures("bfloat16")
-@pytest.mark.parametrize(("channels", "outputs"), [(32, 32), (33, 19), (5, 40)])
-def test_filtering_in_bfloat16_amplifies_its_rounding_as_derived(channels, outputs):
-    case = conv(channels, outputs, 3, 1, 1), (channels, 9, 12), 33
-    taps, filtered = (errors(*case, filtered=each, bf16=True)[:3] for each in ((), PASSES))  # not the bias
-    for by_taps, minimal in zip(taps, filtered, strict=True):
-        assert 1e-3 < by_taps < 2**-8  # two numbers, each rounded by 2^-9 at most
-        assert 0.8 * AMPLIFIED < minimal / by_taps < 1.2 * AMPLIFIED
-
-
-@pytest.mark.usefixtures("bfloat16")
-@pytest.mark.parametrize("form", FILTERED)
-def test_each_form_is_filtered_in_bfloat16_pass_by_pass(form):
-    stage, shape = FILTERED[form][0][0], FILTERED[form][1]
-    for alone, own in zip(PASSES, (0, 1, 2), strict=True):
-        found = errors(stage, shape, 21, filtered={alone}, bf16=True)[:3]
-        assert all(error < 2**-8 for i, error in enumerate(found) if i != own)
-        assert 2**-8 < found[own] < 2 * AMPLIFIED * 2**-8
-
-
-@pytest.mark.usefixtures("bfloat16")
-@pytest.mark.parametrize("bf16", [False, True])
-def test_a_filtered_image_is_the_same_whatever_lies_beside_it(bf16):
-    stages, shape = FILTERED["odd sides"]
-    op, _ = cover(stages, shape, torch.float32, bf16=bf16, filtered=PASSES)
-    xs, params, _, result = drawn(stages, shape, 20, torch.float32)
-    gy = torch.randn(20, *result)
-    first = call(op, xs, result, params, gy=gy)
-    xs[0][3], gy[3] = float("nan"), float("inf")
-    second = call(op, xs, result, params, gy=gy)
-    others = [i for i in range(20) if i != 3]
-    assert torch.equal(first.y[others], second.y[others])
-    assert torch.equal(first.gx[0][others], second.gx[0][others])
-    assert second.y[3].isnan().any()
 
 
 def test_gradients_of_parameters_that_nobody_wants_are_left_out():
