@@ -20,25 +20,6 @@ struct conversion {
   int64_t from, to, channels, pixels;
 };
 
-/* V rows of V numbers with rows and columns exchanged: each pass moves the lowest bit of a number's place to the top. */
-INLINE void transpose(vec *rows) {
-  vec other[V];
-  UNROLL for (int left = V; left > 1; left /= 4) {
-    UNROLL for (int i = 0; i < V / 2; i++) {
-      other[i] = SHUFFLE(rows[2 * i], rows[2 * i + 1], EVEN);
-      other[i + V / 2] = SHUFFLE(rows[2 * i], rows[2 * i + 1], ODD);
-    }
-    if (left == 2) {
-      UNROLL for (int i = 0; i < V; i++) rows[i] = other[i];
-      break;
-    }
-    UNROLL for (int i = 0; i < V / 2; i++) {
-      rows[i] = SHUFFLE(other[2 * i], other[2 * i + 1], EVEN);
-      rows[i + V / 2] = SHUFFLE(other[2 * i], other[2 * i + 1], ODD);
-    }
-  }
-}
-
 /* Between images in rows and a block of them, whose places of no image are set to 0.  Numbers that lie beside each other
  * in a row are `step` vectors apart in the block. */
 INLINE void stretch(REAL *restrict row, REAL *restrict block, ptrdiff_t numbers, ptrdiff_t images, ptrdiff_t count,
@@ -65,7 +46,7 @@ INLINE void stretch(REAL *restrict row, REAL *restrict block, ptrdiff_t numbers,
     }
     if (to_block)
       for (ptrdiff_t n = 0; n < images; n++) tile[n] = *(const unaligned_vec *)(row + n * numbers + i);
-    transpose(tile);
+    exchange(tile);
     UNROLL for (int n = 0; n < V; n++) {
       if (!to_block && n >= images) continue;
       unaligned_vec *to = (unaligned_vec *)(to_block ? block + (i + n) * step * V : row + n * numbers + i);
