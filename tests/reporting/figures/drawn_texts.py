@@ -88,3 +88,38 @@ def collisions(figure) -> list[str]:
                 f"{box.text!r} is cut: {x0:.0f}..{x1:.0f} of {width:.0f}, {y0:.0f}..{y1:.0f} of {height:.0f}"
             )
     return found
+
+
+def text_frames(figure, texts):
+    """Return each text's rectangle as it is drawn: centre of the left end, direction, length and height in pixels."""
+    renderer = figure.canvas.get_renderer()
+    frames = []
+    for text in texts:
+        corner = text.get_window_extent(renderer)
+        turned, angle = text.get_rotation(), math.radians(text.get_rotation())
+        text.set_rotation(0)
+        flat = text.get_window_extent(renderer)
+        text.set_rotation(turned)
+        centre = np.array([(corner.x0 + corner.x1) / 2, (corner.y0 + corner.y1) / 2])
+        frames.append((centre, angle, flat.width, flat.height))
+    return frames
+
+
+def overlaps(one, other):
+    """Whether two equally turned rectangles share more than a quarter of a pixel (separating axes)."""
+    (p, angle, width, height), (q, _, other_width, other_height) = one, other
+    along, across = (
+        np.array([math.cos(angle), math.sin(angle)]),
+        np.array([-math.sin(angle), math.cos(angle)]),
+    )
+    gap = q - p
+    return (
+        abs(gap @ along) < (width + other_width) / 2 - 0.25
+        and abs(gap @ across) < (height + other_height) / 2 - 0.25
+    )
+
+
+def inside(figure, texts):
+    sheet = figure.bbox
+    boxes = [t.get_window_extent(figure.canvas.get_renderer()) for t in texts]
+    return all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= sheet.x1 + 0.5 and b.y1 <= sheet.y1 + 0.5 for b in boxes)
