@@ -53,9 +53,8 @@ def find_study(connection: Connection, name: str) -> Row[Any]:
         StudyNotFound: there is none, or it was deleted through another program.
         StoreError: it is the name that somebody gave to a study in the dashboard.
     """
-    named = _s.c.name == valid_text(
-        name
-    )  # what a terminal passes on may be no text, which a database refuses
+    # what a terminal passes on may be no text, which a database refuses
+    named = _s.c.name == valid_text(name)
     row = connection.execute(select(_s).where(named, study_is_there())).one_or_none()
     if row is None:
         if (renamed := ledger_name(connection, name)) is not None:
